@@ -1,0 +1,73 @@
+/** Declares the errors that a rule may throw: one line each, at the top of the file of the rule they guard. */
+import makeError from '@fastify/error'
+import type { ErrorStatus } from './status.ts'
+
+/** A field that was wrong: a JSON Pointer (RFC 6901) and a sentence. */
+export interface FieldError { path: string, message: string }
+
+/** An error with a code that clients can rely on, on HTTP and gRPC alike. */
+export interface DomainError extends Error {
+  readonly code: string
+  readonly statusCode: ErrorStatus
+  /** True if the same call may succeed later, without a change. */
+  readonly retryable: boolean
+  /** The fields that were wrong, if the error is about the input. */
+  errors?: FieldError[]
+}
+
+export interface DomainErrorClass<Args extends unknown[] = unknown[]> {
+  new (...args: Args): DomainError
+  readonly code: string
+  readonly status: ErrorStatus
+  readonly template: string
+}
+
+/**
+ * Makes an error class.
+ *
+ * @param code what clients match on; begins with the module's name, such as `BOOKS_NOT_FOUND`
+ * @param template the sentence, `%s` for each argument
+ * @param status the HTTP status; the gRPC status follows from it (status.ts)
+ * @param options `field`: the JSON Pointer of the field at fault; `retryable`: the call may succeed later
+ * @example
+ * export const BookNotFound = createError<[id: string]>('BOOKS_NOT_FOUND', "Book '%s' does not exist", 404)
+ * throw new BookNotFound(id)
+ */
+export function createError<Args extends unknown[] = []> (
+  code: string, template: string, status: ErrorStatus, options: { field?: string, retryable?: boolean } = {}
+): DomainErrorClass<Args> {
+  const Base = makeError<unknown[]>(code, template, status)
+  function Made (this: unknown, ...args: Args) {
+    const error = Reflect.construct(Base, args, new.target ?? Made) as DomainError
+    Object.assign(error, { retryable: options.retryable ?? false })
+    if (options.field !== undefined) error.errors = [{ path: options.field, message: error.message }]
+    return error
+  }
+  Object.setPrototypeOf(Made, Base)
+  Made.prototype = Object.create(Base.prototype, { constructor: { value: Made } })
+  return Object.assign(Made, { code, status, template }) as unknown as DomainErrorClass<Args>
+}
+
+/** Tells a domain error from a bug. */
+export const isDomainError = (error: unknown): error is DomainError =>
+  error instanceof Error && typeof (error as DomainError).code === 'string' && typeof (error as DomainError).statusCode === 'number' && 'retryable' in error
+
+export const InvalidInput = createError<[what: string]>('INVALID_INPUT', 'The %s does not fit its schema', 400)
+export const VersionMismatch = createError<[id: string, actual: number, expected: string]>('VERSION_MISMATCH', "'%s' is at version %s, not at the expected %s", 412)
+export const Overloaded = createError('OVERLOADED', 'More commands are waiting than the queue may hold', 503, { retryable: true })
+export const Unavailable = createError<[server: string]>('UNAVAILABLE', '%s does not answer', 503, { retryable: true })
+export const DeadlineExceeded = createError('DEADLINE_EXCEEDED', 'The deadline passed before the answer was there', 504, { retryable: true })
+export const Cancelled = createError('CANCELLED', 'The caller went away', 499)
+export const KeyReused = createError<[key: string]>('IDEMPOTENCY_KEY_REUSED', "Idempotency-Key '%s' was used before for another request", 422)
+export const InvalidPageToken = createError('INVALID_PAGE_TOKEN', 'The page token is not one of this list: same filter, same order, unchanged token', 400, { field: '/pageToken' })
+export const UnreadableMessage = createError<[why: string]>('UNREADABLE_MESSAGE', 'The message cannot be read: %s', 400)
+
+/** Makes an INVALID_INPUT error that names every field at fault. */
+export function invalidInput (what: string, errors: FieldError[]): DomainError {
+  return Object.assign(new InvalidInput(what), { errors })
+}
+
+/** The errors that Bifold itself throws; each module lists its own. */
+export const platformErrors: readonly DomainErrorClass<never>[] = [
+  InvalidInput, VersionMismatch, Overloaded, Unavailable, DeadlineExceeded, Cancelled, KeyReused, InvalidPageToken, UnreadableMessage
+]

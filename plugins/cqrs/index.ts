@@ -1,0 +1,13 @@
+/** The contract between a domain and Bifold: everything a module is made of, without any I/O. */
+export * from './aggregate.ts'
+export * from './command.ts'
+export * from './envelope.ts'
+export * from './errors.ts'
+export * from './events.ts'
+export * from './given.ts'
+export * from './module.ts'
+export * from './projection.ts'
+export * from './query.ts'
+export * from './status.ts'
+export * from './store.ts'
+export * from './validate.ts'

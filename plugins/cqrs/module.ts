@@ -1,0 +1,32 @@
+/** Declares a module, the table of contents of a domain: what each app mounts of it. */
+import type { AnyAggregate } from './aggregate.ts'
+import type { BoundCommand } from './command.ts'
+import type { DomainErrorClass } from './errors.ts'
+import type { AnyProjection } from './projection.ts'
+import type { AnyQueries, Service } from './query.ts'
+
+/** A named format of strings (JSON Schema `format`), with the sentence that tells what was expected. */
+export interface Format { readonly validate: (text: string) => boolean, readonly message: string }
+
+export interface Module {
+  /** The module's folder, the first part of its routes, the proto package and the prefix of its errors. */
+  readonly name: string
+  readonly aggregates: readonly AnyAggregate[]
+  readonly commands: Readonly<Record<string, BoundCommand>>
+  readonly projections: readonly AnyProjection[]
+  /** The generated service definition of the queries. */
+  readonly service: Service
+  readonly queries: AnyQueries
+  readonly errors: Readonly<Record<string, DomainErrorClass<never>>>
+  readonly formats?: Readonly<Record<string, Format>>
+}
+
+/**
+ * Declares a module. The commands are mounted by the gateway, the projections by the projector, the queries by the query service.
+ *
+ * @example
+ * export const books = defineModule({ name: 'books', aggregates: [book], commands, projections: [catalogue], service: BookQueryServiceDefinition, queries, errors })
+ */
+export function defineModule (definition: Module): Module {
+  return definition
+}

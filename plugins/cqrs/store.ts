@@ -1,0 +1,19 @@
+/** What an aggregate's store offers: many states loaded and locked, and many saved, in the transaction it is given. */
+import type { Kysely, Transaction } from 'kysely'
+import type { Migration } from 'kysely/migration'
+
+/** A state and the number of events that led to it; 0 for an aggregate without any. */
+export interface Versioned<State> { readonly id: string, readonly version: number, readonly state: State }
+
+export interface Store<State> {
+  /** Locks and loads the aggregates of these ids, in one statement and in the order of their ids; those that do not exist are left out. */
+  load (tx: Transaction<never>, ids: readonly string[]): Promise<Versioned<State>[]>
+  /** Inserts or updates all these states, in one statement. */
+  save (tx: Transaction<never>, states: readonly Versioned<State>[]): Promise<void>
+  /** The aggregates that a reader may see, by rising id, from the one after `after`: for `npm run verify`. */
+  page (db: Kysely<never>, after: string | undefined, limit: number): Promise<Versioned<State>[]>
+  /** What a violated constraint means, by the constraint's name. */
+  readonly constraints: Readonly<Record<string, (state: State) => Error>>
+  /** The aggregate's tables, by a name that sorts after those before it. */
+  readonly migrations: Readonly<Record<string, Migration>>
+}

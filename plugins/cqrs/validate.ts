@@ -1,0 +1,43 @@
+/** Checks values against schemas, and tells every field that was wrong in words. */
+import { Ajv, type ErrorObject, type ValidateFunction } from 'ajv'
+import addFormats from 'ajv-formats'
+import type { FieldError } from './errors.ts'
+import type { Format } from './module.ts'
+
+/** The keyword of a schema that says in words what a `pattern` asks for. */
+export const messageKeyword = 'x-message'
+
+/** Compiles schemas, with the modules' own formats beside the standard ones. */
+export function compiler (formats: Readonly<Record<string, Format>> = {}): (schema: object) => ValidateFunction {
+  // allErrors: every wrong field is named. Input is bounded in size and depth before it comes here.
+  const ajv = new Ajv({ allErrors: true, verbose: true, strict: true, strictTypes: false, coerceTypes: false, useDefaults: false, removeAdditional: false })
+  addFormats.default(ajv)
+  ajv.addVocabulary([messageKeyword, 'example'])
+  for (const [name, { validate, message }] of Object.entries(formats)) ajv.addFormat(name, { type: 'string', validate, message } as object as RegExp)
+  const says = (name: string) => formats[name]?.message ?? `must be a valid ${name}`
+  return schema => {
+    const validate = ajv.compile(schema)
+    const checked = (value: unknown) => {
+      const fits = validate(value)
+      checked.errors = validate.errors?.map(error => error.keyword === 'format' ? { ...error, message: says(error.params['format']) } : error) ?? null
+      return fits
+    }
+    checked.errors = null as ErrorObject[] | null
+    checked.schema = schema
+    return checked as unknown as ValidateFunction
+  }
+}
+
+/** The fields that ajv found wrong: a JSON Pointer and a sentence each. */
+export function fieldErrors (errors: readonly ErrorObject[] | null | undefined): FieldError[] {
+  return (errors ?? []).map(({ instancePath, keyword, params, message, parentSchema }) => {
+    if (keyword === 'required') return { path: `${instancePath}/${params['missingProperty']}`, message: 'is required' }
+    if (keyword === 'additionalProperties') return { path: `${instancePath}/${pointer(params['additionalProperty'])}`, message: 'is not a known field' }
+    if (keyword === 'enum') return { path: instancePath, message: `must be one of ${params['allowedValues'].join(', ')}` }
+    if (keyword === 'pattern') return { path: instancePath, message: parentSchema?.[messageKeyword] ?? message ?? '' }
+    return { path: instancePath, message: message ?? keyword }
+  })
+}
+
+// RFC 6901: `~` and `/` are escaped in a JSON Pointer.
+const pointer = (name: string) => name.replaceAll('~', '~0').replaceAll('/', '~1')

@@ -1,0 +1,7 @@
+/** The generated clients and services, and where the .proto files are (the reflection service reads them). */
+import { fileURLToPath } from 'node:url'
+
+export * as booksV1 from './gen/books/v1/books.ts'
+
+/** The folder that imports in .proto files are relative to. */
+export const protoRoot = fileURLToPath(new URL('.', import.meta.url))
