@@ -1,7 +1,7 @@
 import neostandard from 'neostandard'
 
 export default [
-  ...neostandard({ ts: true, ignores: ['proto/gen/**', '.stack/**', '.tap/**'] }),
+  ...neostandard({ ts: true, ignores: ['proto/gen/**', '.stack/**', '.stack-test/**', '.tap/**'] }),
   {
     files: ['**/*.ts'],
     rules: {

@@ -53,6 +53,13 @@ export const isDomainError = (error: unknown): error is DomainError =>
   error instanceof Error && typeof (error as DomainError).code === 'string' && typeof (error as DomainError).statusCode === 'number' && 'retryable' in error
 
 export const InvalidInput = createError<[what: string]>('INVALID_INPUT', 'The %s does not fit its schema', 400)
+export const InvalidJson = createError<[why: string]>('INVALID_JSON', 'The body is not JSON: %s', 400)
+export const NestedTooDeep = createError<[max: number]>('NESTED_TOO_DEEP', 'The body is nested more than %s levels deep', 400)
+export const BadRequest = createError<[why: string]>('BAD_REQUEST', '%s', 400)
+export const RouteNotFound = createError<[method: string, url: string]>('ROUTE_NOT_FOUND', 'There is no route %s %s', 404)
+export const BodyTooLarge = createError('BODY_TOO_LARGE', 'The body is larger than this route accepts', 413)
+export const UnsupportedMediaType = createError<[type: string]>('UNSUPPORTED_MEDIA_TYPE', "The media type '%s' is not supported: send application/json", 415)
+export const Internal = createError('INTERNAL', 'Something went wrong on our side', 500)
 export const VersionMismatch = createError<[id: string, actual: number, expected: string]>('VERSION_MISMATCH', "'%s' is at version %s, not at the expected %s", 412)
 export const Overloaded = createError('OVERLOADED', 'More commands are waiting than the queue may hold', 503, { retryable: true })
 export const Unavailable = createError<[server: string]>('UNAVAILABLE', '%s does not answer', 503, { retryable: true })
@@ -69,5 +76,6 @@ export function invalidInput (what: string, errors: FieldError[]): DomainError {
 
 /** The errors that Bifold itself throws; each module lists its own. */
 export const platformErrors: readonly DomainErrorClass<never>[] = [
-  InvalidInput, VersionMismatch, Overloaded, Unavailable, DeadlineExceeded, Cancelled, KeyReused, InvalidPageToken, UnreadableMessage
+  InvalidInput, InvalidJson, NestedTooDeep, BadRequest, RouteNotFound, BodyTooLarge, UnsupportedMediaType, Internal, VersionMismatch,
+  Overloaded, Unavailable, DeadlineExceeded, Cancelled, KeyReused, InvalidPageToken, UnreadableMessage
 ]

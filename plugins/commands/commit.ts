@@ -1,0 +1,146 @@
+/** One transaction for a group of commands: load and lock, decide each, save all, commit. */
+import { sql, type Transaction } from 'kysely'
+import { KeyReused, messageValue, VersionMismatch, type AnyAggregate, type MessageValue, type Versioned } from '@bifold/cqrs'
+import type { Db, Tables } from '@bifold/postgres'
+import type { Answer, Request } from './request.ts'
+
+export type Outcome = { readonly ok: true, readonly answer: Answer } | { readonly ok: false, readonly error: unknown }
+
+/** A row of `events`, named as json_to_recordset reads it. */
+interface NewEvent {
+  aggregate: string
+  aggregate_id: string
+  version: number
+  type: string
+  value: MessageValue
+  request_id: string
+  traceparent: string
+  time: Date
+}
+
+/** What a group has loaded and changed so far; later commands of the group see the changes of earlier ones. */
+interface Group {
+  readonly states: Map<AnyAggregate, Map<string, Versioned<unknown>>>
+  readonly changed: Map<AnyAggregate, Set<string>>
+  readonly events: NewEvent[]
+  readonly answers: Map<string, { fingerprint: string, answer: Answer }>
+  readonly newKeys: Set<string>
+}
+
+/**
+ * Commits a group of commands.
+ *
+ * @returns the outcome of each, in their order: an answer, or the error of its rule
+ * @throws what PostgreSQL refused; then nothing of the group is done
+ */
+export async function commit (db: Db, requests: readonly Request[]): Promise<Outcome[]> {
+  const group: Group = { states: new Map(), changed: new Map(), events: [], answers: new Map(), newKeys: new Set() }
+  try {
+    return await db.transaction().execute(async tx => {
+      await loadAnswers(tx, requests, group)
+      await loadStates(tx, requests, group)
+      const outcomes = requests.map(request => decide(request, group))
+      await save(tx, group)
+      return outcomes
+    })
+  } catch (error) {
+    throw requests.length === 1 ? meaning(error, group) : error
+  }
+}
+
+async function loadAnswers (tx: Transaction<Tables>, requests: readonly Request[], group: Group) {
+  const keys = requests.flatMap(({ key }) => key === undefined ? [] : [key.value])
+  if (keys.length === 0) return
+  const rows = await tx.selectFrom('idempotencyKeys').select(['key', 'fingerprint', 'answer']).where(sql<boolean>`key = any(${keys})`).execute()
+  for (const { key, fingerprint, answer } of rows) group.answers.set(key, { fingerprint, answer })
+}
+
+async function loadStates (tx: Transaction<Tables>, requests: readonly Request[], { states, changed }: Group) {
+  const wanted = new Map<AnyAggregate, Set<string>>()
+  for (const { command: { aggregate, creates }, id } of requests) {
+    if (!wanted.has(aggregate)) wanted.set(aggregate, new Set())
+    if (!creates) wanted.get(aggregate)!.add(id)
+  }
+  // By name, so that two gateways lock in one order.
+  for (const [aggregate, ids] of [...wanted].sort(([a], [b]) => a.name < b.name ? -1 : 1)) {
+    const loaded = ids.size === 0 ? [] : await aggregate.store.load(tx as never, [...ids])
+    states.set(aggregate, new Map(loaded.map(state => [state.id, state])))
+    changed.set(aggregate, new Set())
+  }
+}
+
+function decide (request: Request, group: Group): Outcome {
+  try {
+    return { ok: true, answer: request.key === undefined ? apply(request, group) : applyOnce(request, request.key, group) }
+  } catch (error) {
+    return { ok: false, error }
+  }
+}
+
+function applyOnce (request: Request, { value, fingerprint }: NonNullable<Request['key']>, group: Group): Answer {
+  const before = group.answers.get(value)
+  if (before !== undefined) {
+    if (before.fingerprint !== fingerprint) throw new KeyReused(value)
+    return before.answer
+  }
+  const answer = apply(request, group)
+  group.answers.set(value, { fingerprint, answer })
+  group.newKeys.add(value)
+  return answer
+}
+
+function apply ({ command, id, input, expected, requestId, traceparent }: Request, { states, changed, events }: Group): Answer {
+  const { aggregate } = command
+  const loaded = states.get(aggregate)!
+  let { version, state } = loaded.get(id) ?? { version: 0, state: aggregate.initial }
+  const now = new Date()
+  // The rule first: that a book does not exist says more than that its version is another.
+  const facts = command.decide(state as never, input as never, { id, now })
+  if (expected !== undefined && !expected.includes(version)) throw new VersionMismatch(id, version, expected.join(', '))
+  const made = facts.map(fact => {
+    state = aggregate.evolve[fact.type](state, fact.data)
+    version++
+    const value = messageValue(aggregate.events[fact.type]!.task, id, version, aggregate.record(state), fact)
+    return { aggregate: aggregate.name, aggregate_id: id, version, type: fact.type, value, request_id: requestId, traceparent, time: now }
+  })
+  // Only now: a rule that throws half way has changed nothing.
+  if (made.length > 0) {
+    events.push(...made)
+    loaded.set(id, { id, version, state })
+    changed.get(aggregate)!.add(id)
+  }
+  return { id, version }
+}
+
+async function save (tx: Transaction<Tables>, { states, changed, events, answers, newKeys }: Group) {
+  for (const [aggregate, ids] of changed) {
+    if (ids.size > 0) await aggregate.store.save(tx as never, [...ids].map(id => states.get(aggregate)!.get(id)!))
+  }
+  // One JSON parameter for all rows: the statement's text is the same for any number of them.
+  if (events.length > 0) {
+    await sql`
+      insert into events (aggregate, aggregate_id, version, type, value, request_id, traceparent, time)
+      select aggregate, aggregate_id, version, type, value, request_id, traceparent, time
+      from json_to_recordset(${JSON.stringify(events)}::json) as event (aggregate text, aggregate_id uuid, version integer,
+        type text, value json, request_id text, traceparent text, time timestamptz)
+    `.execute(tx)
+  }
+  if (newKeys.size > 0) {
+    const rows = [...newKeys].map(key => ({ key, ...answers.get(key)! }))
+    await sql`
+      insert into idempotency_keys (key, fingerprint, answer)
+      select key, fingerprint, answer from json_to_recordset(${JSON.stringify(rows)}::json) as row (key text, fingerprint text, answer json) order by key
+    `.execute(tx)
+  }
+}
+
+/** What a violated constraint means in the words of the module. */
+function meaning (error: unknown, { states, changed }: Group): unknown {
+  const { constraint } = error as { constraint?: string }
+  for (const [aggregate, ids] of changed) {
+    const words = aggregate.store.constraints[constraint ?? '']
+    const [id] = ids
+    if (words !== undefined && id !== undefined) return words(states.get(aggregate)!.get(id)!.state)
+  }
+  return error
+}

@@ -1,0 +1,90 @@
+/** The group commit: commands that arrive while earlier ones are being committed share the next transaction. */
+import { Histogram, type Registry } from 'prom-client'
+import { isDomainError, Overloaded, Unavailable } from '@bifold/cqrs'
+import { isOutage, type Db } from '@bifold/postgres'
+import { commit, type Outcome } from './commit.ts'
+import type { Answer, Request } from './request.ts'
+
+export interface Limits {
+  /** Commands in one transaction. */
+  readonly groupSizeMax: number
+  /** Transactions under way at once. */
+  readonly groupsMax: number
+  /** Commands that wait; one more is refused. */
+  readonly queueMax: number
+}
+
+export const limits: Limits = {
+  groupSizeMax: 500, // beyond, a longer transaction costs more latency than it saves
+  groupsMax: 2, // one decides while the other waits for the disk
+  queueMax: 10_000 // about half a second of work at full rate; who comes later had better try again
+}
+
+export interface Executor {
+  /** Resolves after the commit; rejects with a domain error, or UNAVAILABLE, or OVERLOADED. */
+  execute (request: Request): Promise<Answer>
+}
+
+interface Waiting { readonly request: Request, readonly settle: (outcome: Outcome) => void }
+
+const attemptsMax = 5 // deadlocks and races with another gateway; each loses at most a few times
+
+export function makeExecutor (db: Db, metrics: Registry, { groupSizeMax, groupsMax, queueMax }: Limits = limits): Executor {
+  const waiting: Waiting[] = []
+  let committing = 0
+  const sizes = new Histogram({ name: 'bifold_commit_group_size', help: 'Commands in one transaction', buckets: [1, 2, 5, 10, 20, 50, 100, 200, 500], registers: [metrics] })
+
+  const begin = () => {
+    while (committing < groupsMax && waiting.length > 0) {
+      committing++
+      const group = waiting.splice(0, groupSizeMax)
+      sizes.observe(group.length)
+      void settle(db, group).finally(() => {
+        committing--
+        begin()
+      })
+    }
+  }
+  return {
+    execute (request) {
+      if (waiting.length >= queueMax) throw new Overloaded()
+      const { promise, resolve, reject } = Promise.withResolvers<Answer>()
+      waiting.push({ request, settle: outcome => outcome.ok ? resolve(outcome.answer) : reject(outcome.error) })
+      begin()
+      return promise
+    }
+  }
+}
+
+/** Commits a group and answers each of its commands; never rejects. */
+async function settle (db: Db, group: readonly Waiting[]): Promise<void> {
+  try {
+    const outcomes = await commit(db, group.map(({ request }) => request))
+    group.forEach((one, index) => one.settle(outcomes[index]!))
+  } catch (error) {
+    // The transaction was rolled back. One of the group is guilty: alone, each fails for its own reasons only.
+    // An outage is nobody's fault, and leaves open whether the commit was done: nothing is tried again.
+    if (isOutage(error)) group.forEach(one => one.settle({ ok: false, error: new Unavailable('PostgreSQL') }))
+    else for (const one of group) one.settle(await alone(db, one.request))
+  }
+}
+
+async function alone (db: Db, request: Request): Promise<Outcome> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      const [outcome] = await commit(db, [request])
+      return outcome!
+    } catch (error) {
+      if (isOutage(error)) return { ok: false, error: new Unavailable('PostgreSQL') }
+      if (isDomainError(error) || !isRace(error) || attempt === attemptsMax) return { ok: false, error }
+    }
+  }
+}
+
+// Serialization failure, deadlock, or a row that another gateway wrote first: the next attempt sees what it wrote.
+const races = new Set(['40001', '40P01'])
+const racedConstraints = new Set(['idempotency_keys_pkey', 'events_version_unique'])
+function isRace (error: unknown): boolean {
+  const { code = '', constraint = '' } = error as { code?: string, constraint?: string }
+  return races.has(code) || (code === '23505' && racedConstraints.has(constraint))
+}

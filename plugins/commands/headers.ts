@@ -1,0 +1,38 @@
+/** Reads the headers of a command: If-Match, Idempotency-Key, traceparent. */
+import { createHash, randomUUID } from 'node:crypto'
+import type { FastifyRequest } from 'fastify'
+import { Type } from 'typebox'
+
+/** The headers as the OpenAPI document shows them. */
+export const Headers = Type.Object({
+  'if-match': Type.Optional(Type.String({ maxLength: 200, pattern: '^\\s*(\\*|(W/)?"[^"]*"(\\s*,\\s*(W/)?"[^"]*")*)\\s*$', 'x-message': 'must be an entity tag such as "3", a list of them, or *', description: 'Only if the aggregate is at this version: the ETag of an earlier answer', examples: ['"1"'] })),
+  'idempotency-key': Type.Optional(Type.String({ minLength: 1, maxLength: 200, pattern: '^[\\x21-\\x7e]+$', 'x-message': 'must be printable ASCII without spaces', description: 'The same key again gives the same answer, and does nothing twice' }))
+})
+
+/** The versions that If-Match names; undefined for none or `*`. A weak tag never matches (RFC 9110, 13.1.1), nor does one that is not ours. */
+export function expectedVersions (header: string | undefined): number[] | undefined {
+  if (header === undefined || header.trim() === '*') return undefined
+  return header.split(',').map(tag => /^"(\d+)"$/.exec(tag.trim())?.[1]).map(version => version === undefined ? NaN : Number(version))
+}
+
+/** The Idempotency-Key with a fingerprint of what was asked, to tell a retry from another request. */
+export function idempotencyKey (request: FastifyRequest): { value: string, fingerprint: string } | undefined {
+  const value = request.headers['idempotency-key']
+  if (typeof value !== 'string') return undefined
+  const asked = JSON.stringify([request.method, request.url, request.headers['if-match'] ?? null, sorted(request.body)])
+  return { value, fingerprint: createHash('sha256').update(asked).digest('base64url') }
+}
+
+// The order of a JSON object's fields means nothing.
+function sorted (value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(sorted)
+  if (typeof value !== 'object' || value === null) return value ?? null
+  return Object.entries(value).sort(([a], [b]) => a < b ? -1 : 1).map(([name, item]) => [name, sorted(item)])
+}
+
+/** The caller's trace with a span of our own, or a new trace (W3C Trace Context). */
+export function traceparent (header: string | string[] | undefined): string {
+  const trace = typeof header === 'string' ? /^00-([0-9a-f]{32})-[0-9a-f]{16}-([0-9a-f]{2})$/.exec(header) : null
+  const random = () => randomUUID().replaceAll('-', '')
+  return `00-${trace?.[1] ?? random()}-${random().slice(16)}-${trace?.[2] ?? '00'}`
+}

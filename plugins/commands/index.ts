@@ -1,0 +1,91 @@
+/** Mounts the modules' commands as HTTP routes and executes them in groups. */
+import fp from 'fastify-plugin'
+import { Counter } from 'prom-client'
+import { Type } from 'typebox'
+import { v7 as uuidv7 } from 'uuid'
+import type { FastifyInstance, RouteOptions } from 'fastify'
+import { compiler, isDomainError, type BoundCommand, type Module } from '@bifold/cqrs'
+import { responses } from '@bifold/openapi'
+import { dbOf } from '@bifold/postgres'
+import { metricsOf } from '@bifold/service'
+import { clean } from './clean.ts'
+import { makeExecutor, type Executor } from './executor.ts'
+import { expectedVersions, Headers, idempotencyKey, traceparent } from './headers.ts'
+
+export interface CommandsOptions { modules: readonly Module[] }
+
+const Id = Type.Object({ id: Type.String({ format: 'uuid' }) })
+const Answer = Type.Object({ id: Type.String({ format: 'uuid' }), version: Type.Integer({ description: 'Rises by one with each event; also the ETag' }) })
+
+export default fp<CommandsOptions>(async (app, { modules }) => {
+  const executor = makeExecutor(dbOf(app), metricsOf(app))
+  const counter = new Counter({ name: 'bifold_commands_total', help: 'Commands by what became of them', labelNames: ['command', 'outcome'], registers: [metricsOf(app)] })
+  takeMergePatch(app)
+  for (const module of modules) {
+    const compile = compiler(module.formats)
+    for (const [name, command] of Object.entries(module.commands)) {
+      const counted = async <T>(work: Promise<T>) => {
+        try {
+          const answer = await work
+          counter.inc({ command: name, outcome: 'accepted' })
+          return answer
+        } catch (error) {
+          counter.inc({ command: name, outcome: isDomainError(error) ? error.code : 'INTERNAL' })
+          throw error
+        }
+      }
+      app.route({ ...route(name, module, command, executor, counted), validatorCompiler: ({ schema }) => compile(schema as object) })
+    }
+  }
+}, { name: 'commands', dependencies: ['postgres', 'openapi'] })
+
+function route (name: string, module: Module, command: BoundCommand, executor: Executor, counted: <T>(work: Promise<T>) => Promise<T>): RouteOptions {
+  const { method, url, summary, input, example, creates } = command
+  const hasBody = Object.keys(input.properties).length > 0
+  return {
+    method,
+    url,
+    schema: {
+      operationId: name,
+      summary,
+      tags: [module.name],
+      headers: Headers,
+      ...creates ? {} : { params: Id },
+      ...hasBody ? { body: { ...input, examples: [example] } } : {},
+      response: responses(creates ? 201 : 200, 'Done, and kept for good', Answer, problems(creates))
+    },
+    preValidation: async request => { request.body = clean(request.body ?? undefined) },
+    handler: async (request, reply) => {
+      const id = creates ? uuidv7() : (request.params as { id: string }).id.toLowerCase()
+      const answer = await counted(executor.execute({
+        command,
+        id,
+        input: request.body ?? {},
+        expected: expectedVersions(request.headers['if-match']),
+        key: idempotencyKey(request),
+        requestId: request.id,
+        traceparent: traceparent(request.headers['traceparent'])
+      }))
+      request.log.debug({ command: name, ...answer }, 'command committed')
+      reply.header('etag', `"${answer.version}"`)
+      if (creates) reply.code(201).header('location', `${url}/${answer.id}`)
+      return answer
+    }
+  }
+}
+
+const problems = (creates: boolean) => ({
+  400: 'The input is wrong; `errors` names each field',
+  ...creates ? {} : { 404: 'It does not exist' },
+  409: 'It is against a rule',
+  412: 'It is at another version than If-Match says',
+  413: 'The body is too large',
+  415: 'The body is not JSON',
+  422: 'The Idempotency-Key was used for another request',
+  503: 'Try again after a moment: PostgreSQL is away, or too many commands are waiting'
+})
+
+// RFC 7396's media type for the body of a PATCH is JSON too.
+function takeMergePatch (app: FastifyInstance) {
+  app.addContentTypeParser('application/merge-patch+json', { parseAs: 'string' }, app.getDefaultJsonParser('error', 'error'))
+}

@@ -1,0 +1,17 @@
+/** A command as it waits for its commit, and its answer. */
+import type { BoundCommand } from '@bifold/cqrs'
+
+export interface Request {
+  readonly command: BoundCommand
+  /** The aggregate's id; new, if the command creates. */
+  readonly id: string
+  readonly input: unknown
+  /** From If-Match: the versions that the caller accepts; undefined for any. */
+  readonly expected: readonly number[] | undefined
+  /** From Idempotency-Key, with a fingerprint of the request. */
+  readonly key: { readonly value: string, readonly fingerprint: string } | undefined
+  readonly requestId: string
+  readonly traceparent: string
+}
+
+export interface Answer { readonly id: string, readonly version: number }

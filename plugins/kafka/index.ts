@@ -1,0 +1,82 @@
+/** Kafka: decorates `kafka`, a kafkajs client, and makes the topic of the events. */
+import fp from 'fastify-plugin'
+import kafkajs, { type Admin, type Kafka } from 'kafkajs'
+import type { FastifyInstance, FastifyBaseLogger } from 'fastify'
+import { healthOf } from '@bifold/service'
+
+export interface KafkaOptions { brokers: string, topic: string }
+
+const connectMs = 3000
+const requestMs = 30_000 // a broker that takes over the leadership of a partition answers within
+const healthAgeMs = 1000 // health and metrics may ask many times a second, Kafka is asked once
+
+export default fp<KafkaOptions>(async (app, { brokers }) => {
+  const kafka = connect(brokers, app.log)
+  const admin = kafka.admin({ retry: { retries: 0 } }) // the caller tries again
+  app.decorate('kafka', kafka)
+  let connected: Promise<void> | undefined
+  const adminOf = async () => {
+    connected ??= admin.connect()
+    await connected.catch(error => {
+      connected = undefined
+      throw error
+    })
+    return admin
+  }
+  app.decorate('kafkaAdmin', adminOf)
+  healthOf(app).add('kafka', freshly(healthAgeMs, async () => { await (await adminOf()).describeCluster() }))
+  app.addHook('onClose', async () => { await admin.disconnect() })
+}, { name: 'kafka', dependencies: ['health'] })
+
+export const kafkaOf = (app: FastifyInstance): Kafka => app.getDecorator<Kafka>('kafka')
+
+/** A connected admin client, shared by the app. */
+export const kafkaAdminOf = (app: FastifyInstance): () => Promise<Admin> => app.getDecorator<() => Promise<Admin>>('kafkaAdmin')
+
+/** A client whose log lines go to ours. */
+export function connect (brokers: string, log: FastifyBaseLogger): Kafka {
+  return new kafkajs.Kafka({
+    clientId: 'bifold',
+    brokers: brokers.split(',').map(broker => broker.trim()),
+    connectionTimeout: connectMs,
+    requestTimeout: requestMs,
+    logCreator: () => ({ namespace, level, log: { message, logger, timestamp, ...rest } }) => {
+      // kafkajs calls an error what it goes on to try again: a warning here, since who called hears of what stays wrong.
+      const words = { ...rest, kafkajs: namespace }
+      if (level === kafkajs.logLevel.ERROR || level === kafkajs.logLevel.WARN) log.warn(words, message)
+      else log.debug(words, message)
+    }
+  })
+}
+
+/** What `ask` resolved to within the last `ageMs`, else asked again; callers at the same time share one asking. */
+function freshly<T> (ageMs: number, ask: () => Promise<T>): () => Promise<T> {
+  let last: { at: number, answer: Promise<T> } | undefined
+  return async () => {
+    if (last === undefined || Date.now() - last.at > ageMs) last = { at: Date.now(), answer: ask() }
+    return await last.answer
+  }
+}
+
+/** Partitions of the events' topic: how many projectors may share the work. */
+const partitions = 6
+const replicasMax = 3 // the usual; one may fail while `min.insync.replicas` 2 still holds
+const retentionMs = 7 * 24 * 3600 * 1000 // a week, Kafka's default: a projector that was away for longer rebuilds from PostgreSQL
+
+/** Makes the topic if it is missing: replicated three times if there are as many brokers. */
+export async function ensureTopic (admin: Admin, topic: string): Promise<void> {
+  if ((await admin.listTopics()).includes(topic)) return
+  const replicas = Math.min(replicasMax, (await admin.describeCluster()).brokers.length)
+  await admin.createTopics({
+    waitForLeaders: true,
+    topics: [{
+      topic,
+      numPartitions: partitions,
+      replicationFactor: replicas,
+      configEntries: [
+        { name: 'min.insync.replicas', value: String(Math.max(1, replicas - 1)) },
+        { name: 'retention.ms', value: String(retentionMs) }
+      ]
+    }]
+  })
+}

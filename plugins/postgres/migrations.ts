@@ -1,0 +1,34 @@
+/** The tables that Bifold itself keeps. */
+import { sql } from 'kysely'
+import type { Migration } from 'kysely/migration'
+
+export const migrations: Record<string, Migration> = {
+  '0001-events': {
+    async up (db) {
+      await db.schema.createTable('events')
+        .addColumn('position', 'bigint', column => column.primaryKey().generatedAlwaysAsIdentity())
+        .addColumn('aggregate', 'text', column => column.notNull())
+        .addColumn('aggregate_id', 'uuid', column => column.notNull())
+        .addColumn('version', 'integer', column => column.notNull())
+        .addColumn('type', 'text', column => column.notNull())
+        // json, not jsonb: the relay sends the text as it was written.
+        .addColumn('value', 'json', column => column.notNull())
+        .addColumn('request_id', 'text', column => column.notNull())
+        .addColumn('traceparent', 'text', column => column.notNull())
+        .addColumn('time', 'timestamptz', column => column.notNull())
+        .addUniqueConstraint('events_version_unique', ['aggregate_id', 'version'])
+        .execute()
+      await sql`create publication bifold_events for table events with (publish = 'insert')`.execute(db)
+    }
+  },
+  '0002-idempotency-keys': {
+    async up (db) {
+      await db.schema.createTable('idempotency_keys')
+        .addColumn('key', 'text', column => column.primaryKey())
+        .addColumn('fingerprint', 'text', column => column.notNull())
+        .addColumn('answer', 'json', column => column.notNull())
+        .addColumn('created_at', 'timestamptz', column => column.notNull().defaultTo(sql`now()`))
+        .execute()
+    }
+  }
+}

@@ -1,0 +1,62 @@
+/** Work that goes on beside the requests: begun again with backoff when it fails, and part of the app's readiness. */
+import { setTimeout } from 'node:timers/promises'
+import fp from 'fastify-plugin'
+import pRetry from 'p-retry'
+import type { FastifyInstance } from 'fastify'
+import { healthOf, reason } from './health.ts'
+
+export interface Work {
+  /** Aborted when the app closes; the work then finishes what it holds and returns. */
+  readonly signal: AbortSignal
+  /** Says that the work has begun in earnest: readiness, and the end of the backoff. */
+  ready (): void
+}
+
+export type Background = (name: string, run: (work: Work) => Promise<void>) => void
+
+const pauseMs = { first: 100, longest: 5000 } // soon enough not to be noticed; seldom enough not to be a burden
+
+export default fp(async app => {
+  const background: Background = (name, run) => {
+    const closing = new AbortController()
+    let failure: string | undefined = 'not begun yet'
+    healthOf(app).add(name, async () => {
+      if (failure !== undefined) throw new Error(failure)
+    })
+
+    const attempt = async () => {
+      let begun = false
+      try {
+        await run({
+          signal: closing.signal,
+          ready () {
+            begun = true
+            failure = undefined
+          }
+        })
+      } catch (error) {
+        failure = reason(error)
+        app.log.warn({ err: error, work: name }, 'background work failed, will begin again')
+        if (!begun) throw error
+        // It had worked: a short pause, and the backoff begins anew with the caller's loop.
+        await setTimeout(pauseMs.first)
+      }
+    }
+
+    const loop = async () => {
+      while (!closing.signal.aborted) {
+        await pRetry(attempt, { retries: Infinity, minTimeout: pauseMs.first, maxTimeout: pauseMs.longest, randomize: true, signal: closing.signal })
+          .catch(() => {}) // only the closing signal ends the retries
+      }
+    }
+    let done: Promise<void> | undefined
+    app.addHook('onReady', async () => { done = loop() })
+    app.addHook('onClose', async () => {
+      closing.abort()
+      await done
+    })
+  }
+  app.decorate('background', background)
+}, { name: 'background', dependencies: ['health'] })
+
+export const backgroundOf = (app: FastifyInstance): Background => app.getDecorator<Background>('background')

@@ -1,0 +1,33 @@
+/** Loads an app's settings from the environment, and from the local stack's dotenv file for what the environment leaves out. */
+import envSchema from 'env-schema'
+import { Type, type Static, type TObject, type TProperties } from 'typebox'
+
+/** What every app can be told. */
+const base = {
+  HOST: Type.String({ default: '127.0.0.1', description: 'The address to listen on' }),
+  LOG_LEVEL: Type.Enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'], { default: 'info' })
+}
+
+/** Settings that several apps share. */
+export const setting = {
+  url: (description: string) => Type.String({ minLength: 1, description }),
+  port: (port: number) => Type.Integer({ minimum: 0, maximum: 65535, default: port }),
+  topic: () => Type.String({ default: 'cqrstopic', minLength: 1, maxLength: 249, pattern: '^[A-Za-z0-9._-]+$' }) // Kafka's own limits
+}
+
+/**
+ * Reads the settings of one app.
+ *
+ * @throws an error that names the variable and what was wrong with it
+ */
+export function loadConfig<Properties extends TProperties> (properties: Properties): Static<TObject<Properties & typeof base>> {
+  const path = process.env['BIFOLD_ENV_FILE'] ?? '.stack/env'
+  try {
+    return envSchema<Static<TObject<Properties & typeof base>>>({ schema: Type.Object({ ...base, ...properties }), dotenv: { path } })
+  } catch (error) {
+    const wrong = (error as { errors?: { instancePath: string, message?: string, params: { missingProperty?: string } }[] }).errors
+    if (wrong === undefined) throw error
+    const sentences = wrong.map(({ instancePath, message, params }) => params.missingProperty === undefined ? `${instancePath.slice(1)} ${message}` : `${params.missingProperty} is not set`)
+    throw new Error(`Settings: ${sentences.join('; ')}. Set them in the environment, or bring up the local servers, which write ${path}: npm run stack -- up`)
+  }
+}

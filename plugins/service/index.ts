@@ -1,0 +1,6 @@
+/** What every app is made with: boot, settings, health, metrics, background work. */
+export { backgroundOf, type Background, type Work } from './background.ts'
+export { loadConfig, setting } from './config.ts'
+export { healthOf, reason, type Health } from './health.ts'
+export { metricsOf } from './metrics.ts'
+export { build, serve, type App, type Listen } from './serve.ts'

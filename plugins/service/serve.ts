@@ -1,0 +1,55 @@
+/** Runs a Fastify app as a process: logger, request ids, health, metrics, graceful close. The only place that touches `process`. */
+import { randomUUID } from 'node:crypto'
+import closeWithGrace from 'close-with-grace'
+import Fastify, { type FastifyInstance } from 'fastify'
+import problem from '@bifold/problem'
+import background from './background.ts'
+import health from './health.ts'
+import metrics from './metrics.ts'
+
+export interface Listen { name: string, host: string, port: number, logLevel: string }
+
+/** An app: a function that registers its plugins. */
+export type App<Config> = (app: FastifyInstance, config: Config) => Promise<void>
+
+const closeMs = 15_000 // what was accepted is answered well within; below the 30 s that orchestrators wait before they kill
+const bodyBytesMax = 128 * 1024 // a book with every field at its bound has 90 KB in UTF-8
+const requestMs = 30_000 // a client that takes longer to send its request is not coming
+
+/** Builds an app without listening: what tests call, and `serve`. */
+export async function build<Config> (app: App<Config>, config: Config, { name, logLevel }: Pick<Listen, 'name' | 'logLevel'>): Promise<FastifyInstance> {
+  const server = Fastify({
+    logger: { level: logLevel, name, redact: ['req.headers.authorization', 'req.headers.cookie'] },
+    disableRequestLogging: true, // a line for each request would cost more than the request; failures are logged
+    genReqId: request => requestId(request.headers['x-request-id']),
+    bodyLimit: bodyBytesMax,
+    requestTimeout: requestMs,
+    forceCloseConnections: 'idle',
+    ajv: { customOptions: { allErrors: true, removeAdditional: false, coerceTypes: false, useDefaults: false } }
+  })
+  server.addHook('onRequest', async (request, reply) => { reply.header('x-request-id', request.id) })
+  await server.register(problem)
+  await server.register(health)
+  await server.register(metrics)
+  await server.register(background)
+  await server.register(async child => app(child, config))
+  return server
+}
+
+/** Builds an app, listens, and closes it on SIGINT, SIGTERM, an uncaught error, or when the process that supervises it is gone. */
+export async function serve<Config> (app: App<Config>, config: Config, listen: Listen): Promise<void> {
+  const server = await build(app, config, listen)
+  const grace = closeWithGrace({ delay: closeMs, logger: server.log }, async ({ signal, err }) => {
+    if (err) server.log.fatal({ err }, 'closing after an error')
+    else server.log.info({ signal }, 'closing')
+    await server.close()
+  })
+  process.once('disconnect', () => grace.close())
+  process.title = `bifold-${listen.name}`
+  await server.listen({ host: listen.host, port: listen.port })
+}
+
+// A client's own id if it is a sane one, so that its logs and ours can be joined.
+function requestId (given: string | string[] | undefined): string {
+  return typeof given === 'string' && /^[\w.:/+=-]{1,128}$/.test(given) ? given : randomUUID()
+}
