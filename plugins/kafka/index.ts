@@ -4,7 +4,7 @@ import kafkajs, { type Admin, type Kafka } from 'kafkajs'
 import type { FastifyInstance, FastifyBaseLogger } from 'fastify'
 import { healthOf } from '@bifold/service'
 
-export interface KafkaOptions { brokers: string, topic: string }
+export interface KafkaOptions { brokers: string }
 
 const connectMs = 3000
 const requestMs = 30_000 // a broker that takes over the leadership of a partition answers within

@@ -1,0 +1,9 @@
+/** The settings of the gateway. */
+import { loadConfig, setting } from '@bifold/service'
+
+export const config = () => loadConfig({
+  POSTGRES_URL: setting.url('Where the commands are committed'),
+  GATEWAY_PORT: setting.port(3000)
+})
+
+export type Config = ReturnType<typeof config>

@@ -1,0 +1,74 @@
+/** The relay as a plugin: streams the event log to Kafka in the background, and tells how far it is behind. */
+import fp from 'fastify-plugin'
+import { Counter, Gauge } from 'prom-client'
+import { sql } from 'kysely'
+import { ensureTopic, kafkaAdminOf, kafkaOf } from '@bifold/kafka'
+import { dbOf, publication, slotName, type Db } from '@bifold/postgres'
+import { backgroundOf, metricsOf } from '@bifold/service'
+import { relay } from './relay.ts'
+import type { Tail } from './tail.ts'
+
+export interface EventsOptions { url: string, topic: string }
+
+export default fp<EventsOptions>(async (app, { url, topic }) => {
+  const db = dbOf(app)
+  let sentPosition = 0
+  const relayed = new Counter({ name: 'bifold_relay_events_total', help: 'Events that Kafka confirmed', registers: [metricsOf(app)] })
+  observeLag(app, db, () => sentPosition)
+  backgroundOf(app)('relay', async ({ signal, ready }) => {
+    const admin = await kafkaAdminOf(app)()
+    await ensureTopic(admin, topic)
+    await relay({
+      url,
+      slot: await slotName(db),
+      publication,
+      topic,
+      kafka: kafkaOf(app),
+      admin,
+      signal,
+      resumed: async tails => { sentPosition = await lastPosition(db, tails) },
+      sent (events, position) {
+        relayed.inc(events)
+        sentPosition = Math.max(sentPosition, position)
+        app.log.debug({ events, position }, 'events relayed')
+      }
+    }, ready)
+  })
+}, { name: 'events', dependencies: ['postgres', 'kafka'] })
+
+/** Where the event log stands in Kafka, by the last message of each partition. */
+async function lastPosition (db: Db, tails: readonly Tail[]): Promise<number> {
+  const positions = await Promise.all(tails.map(({ id, version }) =>
+    db.selectFrom('events').select('position').where('aggregateId', '=', id).where('version', '=', version).executeTakeFirst()))
+  return Math.max(0, ...positions.map(found => found?.position ?? 0))
+}
+
+const countMax = 1_000_000 // a lag beyond is as bad, and would make counting a burden
+
+function observeLag (app: Parameters<typeof metricsOf>[0], db: Db, sentPosition: () => number) {
+  const registers = [metricsOf(app)]
+  const age = new Gauge({ name: 'bifold_relay_oldest_seconds', help: 'Age of the oldest event that is committed but not in Kafka; 0 if there is none', registers })
+  const slot = new Gauge({ name: 'bifold_relay_slot_lag_bytes', help: 'WAL that PostgreSQL keeps for the relay', registers })
+  // eslint-disable-next-line no-new
+  new Gauge({
+    name: 'bifold_relay_lag_events',
+    help: 'Events that are committed but not in Kafka (counted up to a million)',
+    registers,
+    async collect () {
+      try {
+        // Positions are given before the commit, so one that is committed late may be passed over here for milliseconds. It is a metric: the relay itself goes by the WAL.
+        const { rows: [lag] } = await sql<{ events: number, seconds: number }>`
+          select count(*) as events, coalesce(extract(epoch from now() - min(time)), 0)::float8 as seconds
+          from (select time from events where position > ${sentPosition()} limit ${countMax}) as behind`.execute(db)
+        const { rows: [kept] } = await sql<{ bytes: number }>`
+          select coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), confirmed_flush_lsn), 0)::float8 as bytes
+          from pg_replication_slots where slot_name = ${await slotName(db)}`.execute(db)
+        this.set(lag!.events)
+        age.set(Math.max(0, lag!.seconds))
+        slot.set(kept?.bytes ?? 0)
+      } catch {
+        for (const gauge of [this, age, slot]) gauge.set(NaN) // PostgreSQL is away: nobody knows
+      }
+    }
+  })
+}

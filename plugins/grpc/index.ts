@@ -1,0 +1,64 @@
+/** gRPC: decorates `grpc`, a server with the standard health and reflection services, which listens when the app is ready. */
+import { readdirSync } from 'node:fs'
+import { join } from 'node:path'
+import fp from 'fastify-plugin'
+import { Server, ServerCredentials } from '@grpc/grpc-js'
+import protoLoader from '@grpc/proto-loader'
+import { ReflectionService } from '@grpc/reflection'
+import { HealthImplementation, protoPath as healthProto } from 'grpc-health-check'
+import type { FastifyInstance } from 'fastify'
+import { protoRoot } from '@bifold/proto'
+import { healthOf } from '@bifold/service'
+
+export interface GrpcOptions { host: string, port: number }
+
+export interface Grpc {
+  readonly server: Server
+  /** The port it listens on, once the app is ready. */
+  readonly port: () => number
+}
+
+const closeMs = 5000 // calls under way end within, or are cancelled
+const healthMs = 1000 // how soon a watcher hears of a change
+const serverOptions = {
+  'grpc.max_receive_message_length': 1024 * 1024, // a request for 1,000 ids has 40 KB
+  'grpc.max_concurrent_streams': 1000, // of one client; more wait at the client
+  'grpc.keepalive_time_ms': 60_000, // finds clients that went away without a word
+  'grpc.keepalive_timeout_ms': 20_000
+}
+
+export default fp<GrpcOptions>(async (app, { host, port }) => {
+  const server = new Server(serverOptions)
+  let bound = 0
+  app.decorate('grpc', { server, port: () => bound } satisfies Grpc)
+
+  const files = readdirSync(protoRoot, { recursive: true, encoding: 'utf8' }).filter(file => file.endsWith('.proto') && !file.includes('node_modules'))
+  const definitions = protoLoader.loadSync([...files, healthProto], { includeDirs: [protoRoot, join(healthProto, '../..')] })
+  new ReflectionService(definitions as never).addToServer(server)
+
+  const health = new HealthImplementation({ '': 'NOT_SERVING' })
+  health.addToServer(server)
+  let timer: NodeJS.Timeout | undefined
+  const tell = async () => {
+    health.setStatus('', (await healthOf(app).ready()).ready ? 'SERVING' : 'NOT_SERVING')
+    timer = setTimeout(tell, healthMs)
+  }
+  app.addHook('onReady', async () => {
+    bound = await new Promise<number>((resolve, reject) => server.bindAsync(`${host}:${port}`, ServerCredentials.createInsecure(), (error, at) => error === null ? resolve(at) : reject(error)))
+    app.log.info({ host, port: bound }, 'gRPC server listening')
+    await tell()
+  })
+  app.addHook('preClose', async () => {
+    clearTimeout(timer)
+    health.setStatus('', 'NOT_SERVING')
+    await shutdown(server)
+  })
+}, { name: 'grpc', dependencies: ['health'] })
+
+export const grpcOf = (app: FastifyInstance): Grpc => app.getDecorator<Grpc>('grpc')
+
+async function shutdown (server: Server) {
+  const timer = setTimeout(() => server.forceShutdown(), closeMs)
+  await new Promise<void>(resolve => server.tryShutdown(() => resolve()))
+  clearTimeout(timer)
+}

@@ -1,0 +1,48 @@
+/** Mounts a module's queries as a gRPC service: one adapter turns async functions into callbacks and errors into statuses. */
+import { Metadata, type ServerUnaryCall, type ServiceDefinition, type handleUnaryCall, type sendUnaryData } from '@grpc/grpc-js'
+import type { FastifyBaseLogger } from 'fastify'
+import { grpcStatus, Internal, isDomainError, type Service } from '@bifold/cqrs'
+import type { Answer } from './answer.ts'
+
+const deadlineMs = 5000 // for a caller that sets none: longer than any healthy answer takes
+
+/** The service as grpc-js takes it, made from what ts-proto generated. */
+export function serviceDefinition ({ fullName, methods }: Service): ServiceDefinition {
+  return Object.fromEntries(Object.entries(methods).map(([key, { name, requestType, requestStream, responseType, responseStream }]) => [key, {
+    path: `/${fullName}/${name}`,
+    requestStream,
+    responseStream,
+    requestSerialize: (value: unknown) => Buffer.from(requestType.encode(value).finish()),
+    requestDeserialize: (bytes: Buffer) => requestType.decode(bytes),
+    responseSerialize: (value: unknown) => Buffer.from(responseType.encode(value).finish()),
+    responseDeserialize: (bytes: Buffer) => responseType.decode(bytes)
+  }]))
+}
+
+/** The handlers of a module's queries. */
+export function unary (answers: Readonly<Record<string, Answer>>, log: FastifyBaseLogger): Record<string, handleUnaryCall<unknown, unknown>> {
+  return Object.fromEntries(Object.entries(answers).map(([name, answer]) => [name, (call: ServerUnaryCall<unknown, unknown>, reply: sendUnaryData<unknown>) => {
+    const gone = new AbortController()
+    call.on('cancelled', () => gone.abort())
+    answer(call.request, { deadline: deadlineOf(call), signal: gone.signal }).then(
+      response => reply(null, response),
+      (error: unknown) => {
+        if (!isDomainError(error)) log.error({ err: error, rpc: name }, 'query failed')
+        reply(statusOf(error))
+      })
+  }]))
+}
+
+function deadlineOf (call: ServerUnaryCall<unknown, unknown>): number {
+  const deadline = Number(call.getDeadline())
+  return Number.isFinite(deadline) ? deadline : Date.now() + deadlineMs
+}
+
+// Fields by their names in the .proto file, since that is what the caller has written.
+function statusOf (error: unknown) {
+  const known = isDomainError(error) ? error : new Internal()
+  const fields = (known.errors ?? []).map(({ path, message }) => `${path.slice(1).replaceAll('/', '.').replaceAll(/[A-Z]/g, letter => `_${letter.toLowerCase()}`)} ${message}`)
+  const metadata = new Metadata()
+  metadata.set('error-code', known.code)
+  return { code: grpcStatus(known), details: [known.message, ...fields].join('; '), metadata }
+}

@@ -1,0 +1,55 @@
+/** Mounts a module's queries as HTTP routes that answer the JSON of the same messages. */
+import { Type } from 'typebox'
+import type { FastifyReply, FastifyRequest, RouteOptions } from 'fastify'
+import { invalidInput, type Module } from '@bifold/cqrs'
+import { responses } from '@bifold/openapi'
+import type { Answer } from './answer.ts'
+
+const deadlineMs = 5000 // as for gRPC
+
+/** The route of one query. */
+export function route (name: string, module: Module, answer: Answer): RouteOptions {
+  const { url, summary, input } = module.queries[name]!
+  const { requestType, responseType } = module.service.methods[name]!
+  const inPath = new Set([...url.matchAll(/:(\w+)$/g)].map(([, field]) => field!))
+  const inQuery = Object.entries(input.properties).filter(([field]) => !inPath.has(field))
+  return {
+    method: 'GET',
+    url: url.replace(/^(\/[^:]*[^/]):(?=\w)/, '$1::'), // a colon inside a path segment, as in /books:batchGet, is escaped by another
+    schema: {
+      operationId: name,
+      summary,
+      tags: [module.name],
+      ...inPath.size > 0 ? { params: Type.Pick(input, [...inPath]) } : {},
+      querystring: Type.Partial(Type.Object(Object.fromEntries(inQuery))),
+      response: responses(200, 'What the read models say', Type.Object({}, { additionalProperties: true }), {
+        400: 'The request is wrong; `errors` names each field', 404: 'It does not exist', 503: 'MongoDB is away', 504: 'The deadline passed'
+      })
+    },
+    validatorCompiler: () => () => true, // the answer checks the request itself, as it does for gRPC
+    handler: async (request, reply) => {
+      const fields = { ...fromQuery(request.query as Record<string, unknown>, inQuery), ...request.params as object }
+      const response = await answer(requestType.fromJSON(fields), { deadline: Date.now() + deadlineMs, signal: goneSignal(request, reply) })
+      return responseType.toJSON(response)
+    }
+  }
+}
+
+// `page_size` is the same field as `pageSize`, as in the JSON form of protobuf; a field that may repeat is a list.
+function fromQuery (query: Record<string, unknown>, known: readonly [string, object][]): Record<string, unknown> {
+  const schemas = new Map(known)
+  return Object.fromEntries(Object.entries(query).map(([name, value]) => {
+    const field = name.replaceAll(/_([a-z])/g, (_, letter: string) => letter.toUpperCase())
+    const schema = schemas.get(field)
+    if (schema === undefined) throw invalidInput('request', [{ path: `/${name}`, message: 'is not a known field' }])
+    const isList = (schema as { type?: string }).type === 'array'
+    if (Array.isArray(value) && !isList) throw invalidInput('request', [{ path: `/${name}`, message: 'must be given once' }])
+    return [field, isList ? [value].flat() : value]
+  }))
+}
+
+function goneSignal (request: FastifyRequest, reply: FastifyReply): AbortSignal {
+  const gone = new AbortController()
+  request.raw.once('close', () => { if (!reply.raw.writableEnded && request.raw.destroyed && request.socket.destroyed) gone.abort() })
+  return gone.signal
+}

@@ -1,0 +1,92 @@
+/** Reads one collection within the deadline of a call: by ids, and page by page. */
+import { createHash } from 'node:crypto'
+import { setTimeout } from 'node:timers/promises'
+import { MongoError, MongoNetworkError, MongoServerError, MongoServerSelectionError, type Db, type Filter, type Document as MongoDocument } from 'mongodb'
+import { Cancelled, DeadlineExceeded, InvalidPageToken, Unavailable, type Order, type PageRequest, type Reader } from '@bifold/cqrs'
+
+/** Until when a call waits, and whether its caller is still there. */
+export interface Call { readonly deadline: number, readonly signal: AbortSignal }
+
+type Value = string | number | boolean | null
+
+/** A reader of one collection for one call. */
+export function makeReader<View> (db: Db, collection: string, call: Call): Reader<View> {
+  return {
+    get: async ids => await within(call, async maxTimeMS =>
+      await db.collection(collection).find({ _id: { $in: [...ids] } } as never, { maxTimeMS }).toArray()) as View[],
+
+    async page ({ where, order, size, token }) {
+      const list = fingerprint(collection, where, order)
+      const after = token === '' ? {} : keysetFilter(order, readToken(token, list, order))
+      const found = await within(call, async maxTimeMS =>
+        await db.collection(collection).find({ $and: [where, after] }, { maxTimeMS }).sort(order as Record<string, 1 | -1>).limit(size + 1).toArray())
+      const items = found.slice(0, size)
+      return { items: items as View[], nextToken: found.length > size ? writeToken(list, order, items.at(-1)!) : '' }
+    }
+  }
+}
+
+async function within<T> ({ deadline, signal }: Call, read: (maxTimeMS: number) => Promise<T>): Promise<T> {
+  const left = Math.ceil(deadline - Date.now())
+  if (signal.aborted) throw new Cancelled()
+  if (left <= 0) throw new DeadlineExceeded()
+  const timer = new AbortController()
+  try {
+    return await Promise.race([read(left), setTimeout(left, undefined, { signal: timer.signal }).then(() => { throw new DeadlineExceeded() }), aborted(signal, timer.signal)])
+  } catch (error) {
+    throw meaning(error)
+  } finally {
+    timer.abort()
+  }
+}
+
+async function aborted (signal: AbortSignal, done: AbortSignal): Promise<never> {
+  return await new Promise((resolve, reject) => signal.addEventListener('abort', () => reject(new Cancelled()), { once: true, signal: done }))
+}
+
+const maxTimeExpired = 50
+function meaning (error: unknown): unknown {
+  if (error instanceof MongoServerError && error.code === maxTimeExpired) return new DeadlineExceeded()
+  const away = error instanceof MongoServerSelectionError || error instanceof MongoNetworkError || (error instanceof MongoError && error.hasErrorLabel('RetryableWriteError'))
+  return away ? Object.assign(new Unavailable('MongoDB'), { cause: error }) : error
+}
+
+/**
+ * What comes after a place in an ordered list: keyset paging, so that a page neither repeats nor misses what was there all along.
+ * A missing field counts as null, which MongoDB orders before everything else, and which $gt and $lt never match.
+ */
+export function keysetFilter (order: Order, values: readonly Value[]): Filter<MongoDocument> {
+  const fields = Object.entries(order)
+  return {
+    $or: fields.map(([field, direction], index) => ({
+      ...Object.fromEntries(fields.slice(0, index).map(([name], before) => [name, values[before]])),
+      ...beyond(field, direction, values[index]!)
+    }))
+  }
+}
+
+function beyond (field: string, direction: 1 | -1, value: Value): Filter<MongoDocument> {
+  if (direction === 1) return value === null ? { [field]: { $ne: null } } : { [field]: { $gt: value } }
+  return value === null ? { [field]: { $in: [] } } : { $or: [{ [field]: { $lt: value } }, { [field]: null }] }
+}
+
+// A token belongs to one list: with another filter or order its place means nothing.
+const fingerprint = (collection: string, where: PageRequest['where'], order: Order): string =>
+  createHash('sha256').update(JSON.stringify([collection, where, order])).digest('base64url').slice(0, 16)
+
+function writeToken (list: string, order: Order, last: MongoDocument): string {
+  return Buffer.from(JSON.stringify([list, ...Object.keys(order).map(field => last[field] ?? null)])).toString('base64url')
+}
+
+function readToken (token: string, list: string, order: Order): Value[] {
+  let read: unknown
+  try {
+    read = JSON.parse(Buffer.from(token, 'base64url').toString())
+  } catch {
+    throw new InvalidPageToken()
+  }
+  const [own, ...values] = Array.isArray(read) ? read : []
+  // Plain values only: an object would be read as an operator.
+  if (own !== list || values.length !== Object.keys(order).length || values.some(value => typeof value === 'object' && value !== null)) throw new InvalidPageToken()
+  return values
+}
