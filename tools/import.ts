@@ -105,7 +105,7 @@ async function keep (refusal: Refusal, shown: Refusal[], list: FileHandle | unde
 
 function print ({ lines, added, alreadyThere, refused, durationMs, gaveUp }: Report, shown: readonly Refusal[], { url, interrupted, refused: list }: { url: string, interrupted: boolean, refused: string | undefined }): void {
   const width = number(lines).length
-  console.log(`\n${number(lines)} lines in ${duration(durationMs)}, ${number(durationMs > 0 ? lines / durationMs * 1000 : 0)} lines/s`)
+  console.log(`${number(lines)} lines in ${duration(durationMs)}, ${number(durationMs > 0 ? lines / durationMs * 1000 : 0)} lines/s`)
   console.log(`  ${number(added).padStart(width)} added`)
   console.log(`  ${number(alreadyThere).padStart(width)} already there`)
   console.log(`  ${number(refused).padStart(width)} refused`)

@@ -81,7 +81,7 @@ function applyOnce (request: Request, { value, fingerprint }: NonNullable<Reques
   const before = group.answers.get(value)
   if (before !== undefined) {
     if (before.fingerprint !== fingerprint) throw new KeyReused(value)
-    return before.answer
+    return { ...before.answer, replayed: true }
   }
   const answer = apply(request, group)
   group.answers.set(value, { fingerprint, answer })

@@ -56,10 +56,9 @@ function route (name: string, module: Module, command: BoundCommand, executor: E
     },
     preValidation: async request => { request.body = clean(request.body ?? undefined) },
     handler: async (request, reply) => {
-      const id = creates ? uuidv7() : (request.params as { id: string }).id.toLowerCase()
-      const answer = await counted(executor.execute({
+      const { replayed, ...answer } = await counted(executor.execute({
         command,
-        id,
+        id: creates ? uuidv7() : (request.params as { id: string }).id.toLowerCase(),
         input: request.body ?? {},
         expected: expectedVersions(request.headers['if-match']),
         key: idempotencyKey(request),
@@ -68,6 +67,7 @@ function route (name: string, module: Module, command: BoundCommand, executor: E
       }))
       request.log.debug({ command: name, ...answer }, 'command committed')
       reply.header('etag', `"${answer.version}"`)
+      if (replayed) reply.header('idempotency-replayed', 'true')
       if (creates) reply.code(201).header('location', `${url}/${answer.id}`)
       return answer
     }

@@ -14,4 +14,9 @@ export interface Request {
   readonly traceparent: string
 }
 
-export interface Answer { readonly id: string, readonly version: number }
+export interface Answer {
+  readonly id: string
+  readonly version: number
+  /** True if it is the answer that was given before to the same Idempotency-Key. */
+  readonly replayed?: boolean
+}

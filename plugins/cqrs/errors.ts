@@ -52,7 +52,7 @@ export function createError<Args extends unknown[] = []> (
 export const isDomainError = (error: unknown): error is DomainError =>
   error instanceof Error && typeof (error as DomainError).code === 'string' && typeof (error as DomainError).statusCode === 'number' && 'retryable' in error
 
-export const InvalidInput = createError<[what: string]>('INVALID_INPUT', 'The %s does not fit its schema', 400)
+export const InvalidInput = createError<[what: string]>('INVALID_INPUT', 'Wrong input in the %s', 400)
 export const InvalidJson = createError<[why: string]>('INVALID_JSON', 'The body is not JSON: %s', 400)
 export const NestedTooDeep = createError<[max: number]>('NESTED_TOO_DEEP', 'The body is nested more than %s levels deep', 400)
 export const BadRequest = createError<[why: string]>('BAD_REQUEST', '%s', 400)

@@ -33,7 +33,7 @@ export function fieldErrors (errors: readonly ErrorObject[] | null | undefined):
   return (errors ?? []).map(({ instancePath, keyword, params, message, parentSchema }) => {
     if (keyword === 'required') return { path: `${instancePath}/${params['missingProperty']}`, message: 'is required' }
     if (keyword === 'additionalProperties') return { path: `${instancePath}/${pointer(params['additionalProperty'])}`, message: 'is not a known field' }
-    if (keyword === 'enum') return { path: instancePath, message: `must be one of ${params['allowedValues'].join(', ')}` }
+    if (keyword === 'enum') return { path: instancePath, message: `must be one of ${params['allowedValues'].filter((value: unknown) => value !== '').join(', ')}` }
     if (keyword === 'pattern') return { path: instancePath, message: parentSchema?.[messageKeyword] ?? message ?? '' }
     return { path: instancePath, message: message ?? keyword }
   })

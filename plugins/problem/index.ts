@@ -35,9 +35,11 @@ const fastifyErrors: Record<string, (error: FastifyError, request: FastifyReques
   FST_ERR_CTP_EMPTY_JSON_BODY: () => new InvalidJson('it is empty')
 }
 
+const parts: Record<string, string> = { body: 'body', params: 'path', headers: 'headers' }
+
 function translated (error: FastifyError, request: FastifyRequest): DomainError {
   if (isDomainError(error)) return error
-  if (error.validation !== undefined) return invalidInput(error.validationContext ?? 'request', fieldErrors(error.validation as never))
+  if (error.validation !== undefined) return invalidInput(parts[error.validationContext ?? ''] ?? 'request', fieldErrors(error.validation as never))
   const own = fastifyErrors[error.code]
   if (own !== undefined) return own(error, request)
   if (error instanceof SyntaxError) return new InvalidJson(error.message)

@@ -1,7 +1,7 @@
 /** Runs a Fastify app as a process: logger, request ids, health, metrics, graceful close. The only place that touches `process`. */
 import { randomUUID } from 'node:crypto'
 import closeWithGrace from 'close-with-grace'
-import Fastify, { type FastifyInstance } from 'fastify'
+import Fastify, { LogController, type FastifyInstance } from 'fastify'
 import problem from '@bifold/problem'
 import background from './background.ts'
 import health from './health.ts'
@@ -20,7 +20,7 @@ const requestMs = 30_000 // a client that takes longer to send its request is no
 export async function build<Config> (app: App<Config>, config: Config, { name, logLevel }: Pick<Listen, 'name' | 'logLevel'>): Promise<FastifyInstance> {
   const server = Fastify({
     logger: { level: logLevel, name, redact: ['req.headers.authorization', 'req.headers.cookie'] },
-    disableRequestLogging: true, // a line for each request would cost more than the request; failures are logged
+    logController: new LogController({ disableRequestLogging: true }), // a line for each request would cost more than the request; failures are logged
     genReqId: request => requestId(request.headers['x-request-id']),
     bodyLimit: bodyBytesMax,
     requestTimeout: requestMs,
@@ -28,6 +28,7 @@ export async function build<Config> (app: App<Config>, config: Config, { name, l
     ajv: { customOptions: { allErrors: true, removeAdditional: false, coerceTypes: false, useDefaults: false } }
   })
   server.addHook('onRequest', async (request, reply) => { reply.header('x-request-id', request.id) })
+  server.removeContentTypeParser('text/plain') // Fastify takes it by default; nothing of ours does
   await server.register(problem)
   await server.register(health)
   await server.register(metrics)

@@ -1,0 +1,84 @@
+/** The four apps as processes: started, started again with a growing pause when they die, and stopped. */
+import { createWriteStream, mkdirSync } from 'node:fs'
+import { setTimeout } from 'node:timers/promises'
+import { execa } from 'execa'
+import pRetry from 'p-retry'
+
+export const appNames = ['gateway', 'relay', 'projector', 'query'] as const
+export type AppName = typeof appNames[number]
+
+export interface RunningApp {
+  readonly name: AppName
+  stop (): Promise<void>
+}
+
+const pauseMs = { first: 500, longest: 30_000 } // soon enough after one crash; no burden when it crashes for ever
+const healthyMs = 60_000 // after a minute the next death counts as the first again
+const stopMs = 20_000 // an app closes itself within 15 s; then it is killed
+
+export interface RunAppOptions {
+  readonly env: Record<string, string>
+  readonly logFolder: string
+  /** Told in words what happens. */
+  readonly say: (sentence: string) => void
+}
+
+/** Keeps one app running until it is stopped. */
+export function runApp (name: AppName, { env, logFolder, say }: RunAppOptions): RunningApp {
+  mkdirSync(logFolder, { recursive: true })
+  const log = `${logFolder}/${name}.log`
+  const stopping = new AbortController()
+  let stopChild: (() => Promise<unknown>) | undefined
+
+  const once = async () => {
+    const begun = Date.now()
+    // Its own process group, so that Ctrl-C reaches it once, through us; by the IPC channel it knows when we are gone.
+    const child = execa(process.execPath, ['--disable-warning=TimeoutNegativeWarning', `apps/${name}/main.ts`], { env, detached: true, cleanup: false, stdin: 'ignore', ipc: true, buffer: false, reject: false, forceKillAfterDelay: stopMs })
+    const file = createWriteStream(log, { flags: 'a' })
+    child.stdout.pipe(file, { end: false })
+    child.stderr.pipe(file, { end: false })
+    stopChild = async () => {
+      child.kill('SIGTERM')
+      await child
+    }
+    const { exitCode, signal } = await child
+    file.end()
+    if (stopping.signal.aborted) return
+    say(`${name} ended (${signal ?? `exit code ${exitCode}`}) and is started again; its log is ${log}`)
+    if (Date.now() - begun < healthyMs) throw new Error(`${name} ended`)
+  }
+  const loop = async () => {
+    while (!stopping.signal.aborted) {
+      await pRetry(once, { retries: Infinity, minTimeout: pauseMs.first, maxTimeout: pauseMs.longest, signal: stopping.signal }).catch(() => {}) // only stopping ends the retries
+    }
+  }
+  const done = loop()
+  return {
+    name,
+    async stop () {
+      stopping.abort()
+      await stopChild?.()
+      await done
+    }
+  }
+}
+
+const pollMs = 100
+
+/** Waits until an app is ready; rejects with the reason that it gives, if it is not in time. */
+export async function untilReady (name: string, url: string, timeoutMs: number): Promise<void> {
+  const end = Date.now() + timeoutMs
+  let why = 'it does not answer'
+  while (Date.now() < end) {
+    try {
+      const response = await fetch(`${url}/health/ready`)
+      if (response.ok) return
+      const { checks } = await response.json() as { checks: Record<string, { ok: boolean, reason?: string }> }
+      why = Object.entries(checks).filter(([, { ok }]) => !ok).map(([check, { reason }]) => `${check}: ${reason}`).join('; ')
+    } catch {
+      why = 'it does not answer'
+    }
+    await setTimeout(pollMs)
+  }
+  throw new Error(`The ${name} is not ready after ${timeoutMs / 1000} s: ${why}`)
+}
