@@ -124,4 +124,6 @@ function print ({ lines, added, alreadyThere, refused, durationMs, gaveUp }: Rep
 }
 
 // What stands in a file must not steer the terminal.
-const printable = (text: string): string => text.replaceAll(/\p{Cc}/gu, '\ufffd')
+function printable (text: string): string {
+  return text.replaceAll(/\p{Cc}/gu, '\ufffd')
+}

@@ -10,6 +10,7 @@ import { comparable, compare, type Comparison, type Difference } from './compare
 const exit = { differing: 1, failed: 2 }
 const againMs = 500 // the projector is some 10 ms behind; a backlog takes seconds
 const valueCharactersMax = 120 // a line on a screen
+const sentences: Record<Difference['kind'], string> = { missing: 'is missing in MongoDB', extra: 'is in MongoDB only', differing: 'differs' }
 
 await new Command('verify')
   .description('Compares every record of PostgreSQL with its document in MongoDB. Exits 0 only if all are equal, 1 on a difference, 2 if it could not compare.')
@@ -46,7 +47,9 @@ async function compareAll (postgresUrl: string, mongoUrl: string, untilMs: numbe
   }
 }
 
-const isEqual = ({ missing, extra, differing }: Comparison): boolean => missing + extra + differing === 0
+function isEqual ({ missing, extra, differing }: Comparison): boolean {
+  return missing + extra + differing === 0
+}
 
 /** The error with the server it is about, and what to do; without the URL's password. */
 function explained (cause: unknown, postgresUrl: string, mongoUrl: string): Error {
@@ -59,7 +62,9 @@ function explained (cause: unknown, postgresUrl: string, mongoUrl: string): Erro
   return new Error(where, { cause })
 }
 
-const place = (url: string): string => url.replace(/^[^:]*:\/\/([^@/]*@)?/, '').replace(/\?.*/, '')
+function place (url: string): string {
+  return url.replace(/^[^:]*:\/\/([^@/]*@)?/, '').replace(/\?.*/, '')
+}
 
 function print (comparisons: readonly Comparison[]): void {
   const head = ['', 'PostgreSQL', 'MongoDB', 'equal', 'missing', 'extra', 'differing']
@@ -75,8 +80,6 @@ function print (comparisons: readonly Comparison[]): void {
   }
   console.log(comparisons.every(isEqual) ? '\nEqual: every record of PostgreSQL is in MongoDB as it is, and nothing else.' : '\nNot equal.')
 }
-
-const sentences: Record<Difference['kind'], string> = { missing: 'is missing in MongoDB', extra: 'is in MongoDB only', differing: 'differs' }
 
 function described ({ id, kind, fields }: Difference): string {
   return [`  ${typeof id === 'string' ? id : shown(id)} ${sentences[kind]}`, ...fields.map(({ field, postgres, mongo }) => `    ${field}: PostgreSQL ${shown(postgres)}, MongoDB ${shown(mongo)}`)].join('\n')
