@@ -31,8 +31,8 @@ async function run ({ wait }: { wait: number }): Promise<void> {
 }
 
 async function compareAll (postgresUrl: string, mongoUrl: string, untilMs: number): Promise<Comparison[]> {
+  const mongo = mongoAt(mongoUrl)
   const db = connectPostgres(postgresUrl, 1)
-  const mongo = connectMongo(mongoUrl, 1)
   try {
     while (true) {
       const comparisons: Comparison[] = []
@@ -44,6 +44,14 @@ async function compareAll (postgresUrl: string, mongoUrl: string, untilMs: numbe
     throw explained(cause, postgresUrl, mongoUrl)
   } finally {
     await Promise.allSettled([db.destroy(), mongo.close()])
+  }
+}
+
+function mongoAt (url: string): ReturnType<typeof connectMongo> {
+  try {
+    return connectMongo(url, 1)
+  } catch (cause) {
+    throw new Error(`MONGO_URL: ${reason(cause)}`, { cause })
   }
 }
 

@@ -1,7 +1,7 @@
 /** Tells a server that is away from a statement that failed. */
 
-// SQLSTATE classes: 08 connection, 53 out of resources, 57P shutdown; XX000 and the rest are failures of the statement.
-const sqlStates = /^(08|53|57P0[1-5])/
+// SQLSTATE classes: 08 connection, 53 out of resources, 57P shutdown; 42P01, a table is missing: the migrations have not run yet.
+const sqlStates = /^(08|53|57P0[1-5]|42P01)/
 const network = new Set(['ECONNREFUSED', 'ECONNRESET', 'EPIPE', 'ETIMEDOUT', 'ENOTFOUND', 'EHOSTUNREACH', 'EAI_AGAIN'])
 const messages = /connection terminated|timeout exceeded when trying to connect|connection ended|client has encountered a connection error/i
 

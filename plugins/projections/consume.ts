@@ -41,11 +41,18 @@ export async function consume (options: ConsumeOptions, ready: () => void): Prom
   const ended = Promise.withResolvers<void>()
   signal.addEventListener('abort', () => ended.resolve(), { once: true })
   consumer.on(consumer.events.CRASH, ({ payload: { error } }) => ended.reject((error as { cause?: Error }).cause ?? error))
-  // Whose partitions these are is asked of MongoDB anew after each rebalance.
+  // Where the partitions stand is asked of MongoDB anew after each rebalance: another projector may have had them.
   let positions = new Map<number, Promise<Positions>>()
-  consumer.on(consumer.events.GROUP_JOIN, () => {
-    positions = new Map()
+  const begin = async (partitions: readonly number[]) => {
+    await Promise.all(partitions.map(async partition => {
+      const { start } = await positionOf(options, positions, partition)
+      consumer.seek({ topic, partition, offset: String(start) })
+    }))
     ready()
+  }
+  consumer.on(consumer.events.GROUP_JOIN, ({ payload: { memberAssignment } }) => {
+    positions = new Map()
+    begin(memberAssignment[topic] ?? []).catch(ended.reject)
   })
   try {
     await consumer.connect()
@@ -68,15 +75,8 @@ interface Positions { readonly byProjection: Map<AnyProjection, Checkpoint | und
 async function projectBatch (options: ConsumeOptions, consumer: Consumer, positions: Map<number, Promise<Positions>>, { batch, resolveOffset, heartbeat, isRunning, isStale, commitOffsetsIfNecessary }: EachBatchPayload) {
   const { topic, holding, log } = options
   const { partition } = batch
-  if (!positions.has(partition)) positions.set(partition, loadPositions(options, partition))
-  let at: Positions
-  try {
-    at = await positions.get(partition)!
-  } catch (error) {
-    positions.delete(partition)
-    throw error
-  }
-  // Kafka's own offset may be ahead of MongoDB, as after a restored backup: MongoDB is right.
+  const at = await positionOf(options, positions, partition)
+  // Read before the seek of the rebalance took hold: Kafka's own offset may be ahead of MongoDB, as after a restored backup: MongoDB is right.
   const fetchedFrom = Number((batch as unknown as { fetchedOffset: string }).fetchedOffset)
   if (fetchedFrom > at.start) {
     log.info({ partition, from: fetchedFrom, to: at.start }, 'going back to the checkpoint')
@@ -99,6 +99,16 @@ async function projectBatch (options: ConsumeOptions, consumer: Consumer, positi
     log.warn({ partition, reason: error.message }, 'fenced off')
     holding(partition, undefined)
     positions.delete(partition)
+  }
+}
+
+async function positionOf (options: ConsumeOptions, positions: Map<number, Promise<Positions>>, partition: number): Promise<Positions> {
+  if (!positions.has(partition)) positions.set(partition, loadPositions(options, partition))
+  try {
+    return await positions.get(partition)!
+  } catch (error) {
+    positions.delete(partition)
+    throw error
   }
 }
 

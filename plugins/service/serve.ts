@@ -2,12 +2,16 @@
 import { randomUUID } from 'node:crypto'
 import closeWithGrace from 'close-with-grace'
 import Fastify, { LogController, type FastifyInstance } from 'fastify'
+import fp from 'fastify-plugin'
+import type { DestinationStream } from 'pino'
 import problem from '@bifold/problem'
 import background from './background.ts'
 import health from './health.ts'
 import metrics from './metrics.ts'
 
 export interface Listen { name: string, host: string, port: number, logLevel: string }
+
+export interface Naming { name: string, logLevel: string, logTo?: DestinationStream }
 
 /** An app: a function that registers its plugins. */
 export type App<Config> = (app: FastifyInstance, config: Config) => Promise<void>
@@ -17,9 +21,9 @@ const bodyBytesMax = 128 * 1024 // a book with every field at its bound has 90 K
 const requestMs = 30_000 // a client that takes longer to send its request is not coming
 
 /** Builds an app without listening: what tests call, and `serve`. */
-export async function build<Config> (app: App<Config>, config: Config, { name, logLevel }: Pick<Listen, 'name' | 'logLevel'>): Promise<FastifyInstance> {
+export async function build<Config> (app: App<Config>, config: Config, { name, logLevel, logTo }: Naming): Promise<FastifyInstance> {
   const server = Fastify({
-    logger: { level: logLevel, name, redact: ['req.headers.authorization', 'req.headers.cookie'] },
+    logger: { level: logLevel, name, redact: ['req.headers.authorization', 'req.headers.cookie'], ...logTo && { stream: logTo } },
     logController: new LogController({ disableRequestLogging: true }), // a line for each request would cost more than the request; failures are logged
     genReqId: request => requestId(request.headers['x-request-id']),
     bodyLimit: bodyBytesMax,
@@ -33,7 +37,7 @@ export async function build<Config> (app: App<Config>, config: Config, { name, l
   await server.register(health)
   await server.register(metrics)
   await server.register(background)
-  await server.register(async child => app(child, config))
+  await server.register(fp(async child => app(child, config), { name: `${name}-app` }))
   return server
 }
 

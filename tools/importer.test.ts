@@ -1,0 +1,116 @@
+/** The import against a real gateway and PostgreSQL, and against gateways in trouble. */
+import { randomUUID } from 'node:crypto'
+import { createServer, type RequestListener } from 'node:http'
+import { join } from 'node:path'
+import { setTimeout } from 'node:timers/promises'
+import { sql } from 'kysely'
+import t, { type Test } from 'tap'
+import { connect, slotName } from '@bifold/postgres'
+import { build, healthOf, loadConfig, setting } from '@bifold/service'
+import { gateway as gatewayApp } from '@bifold/gateway/app'
+import { makeGateway } from './gateway.ts'
+import { importFile, type Refusal, type Report } from './importer.ts'
+
+const readyAttemptsMax = 200 // 10 s: the migrations take one
+
+/** A gateway on a database of its own. */
+async function startGateway (t: Test): Promise<string> {
+  const { POSTGRES_URL } = loadConfig({ POSTGRES_URL: setting.url('The server for the tests') })
+  const name = `import_${randomUUID().replaceAll('-', '')}`
+  const url = new URL(POSTGRES_URL)
+  url.pathname = name
+  const server = connect(POSTGRES_URL, 1)
+  await sql`create database ${sql.id(name)}`.execute(server)
+  const app = await build(gatewayApp, { POSTGRES_URL: url.href, GATEWAY_PORT: 0, HOST: '127.0.0.1', LOG_LEVEL: 'silent' }, { name: 'gateway', logLevel: 'silent' })
+  t.teardown(async () => {
+    const db = connect(url.href, 1)
+    const slot = await slotName(db)
+    await db.destroy()
+    await app.close()
+    await sql`select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name = ${slot}`.execute(server)
+    await sql`drop database ${sql.id(name)}`.execute(server)
+    await server.destroy()
+  })
+  const address = await app.listen({ host: '127.0.0.1', port: 0 })
+  for (let attempt = 0; attempt < readyAttemptsMax; attempt++) {
+    if ((await healthOf(app).ready()).ready) return address
+    await setTimeout(50)
+  }
+  throw new Error('The gateway is not ready')
+}
+
+/** A server that answers as a gateway in trouble does. */
+async function startServer (t: Test, listener: RequestListener): Promise<string> {
+  const server = createServer(listener).listen(0, '127.0.0.1')
+  await new Promise(resolve => server.once('listening', resolve))
+  t.teardown(() => { server.close().closeAllConnections() })
+  return `http://127.0.0.1:${(server.address() as { port: number }).port}`
+}
+
+interface Run { url: string, text: string, signal?: AbortSignal, retryMs?: number, onProgress?: (report: Readonly<Report>) => void }
+
+async function run (t: Test, { url, text, signal = new AbortController().signal, retryMs = 10_000, onProgress = () => {} }: Run): Promise<{ report: Report, refusals: Refusal[] }> {
+  const gateway = makeGateway({ url, connections: 4, retryMs })
+  t.teardown(() => gateway.close())
+  const refusals: Refusal[] = []
+  const file = join(t.testdir({ 'books.ndjson': text }), 'books.ndjson')
+  const report = await importFile({ file, gateway, concurrency: 4, signal, onProgress, onRefused: async refusal => { refusals.push(refusal) } })
+  return { report, refusals }
+}
+
+const book = (fields: object): string => JSON.stringify({ title: 'Emma', authors: ['Jane Austen'], ...fields })
+
+t.test('a file that is imported twice adds each of its lines once', async t => {
+  const url = await startGateway(t)
+  const text = [book({}), book({}), '', book({ isbn: '9780141439587' }), book({ title: 'Persuasion' })].join('\n')
+  t.match((await run(t, { url, text })).report, { lines: 4, added: 4, alreadyThere: 0, refused: 0, doneBytes: Buffer.byteLength(text) })
+  t.match((await run(t, { url, text })).report, { lines: 4, added: 0, alreadyThere: 4, refused: 0 })
+})
+
+t.test('a refused line is told with its number, its code and what was wrong with its fields', async t => {
+  const url = await startGateway(t)
+  const isbn = '9780141439587'
+  const { report, refusals } = await run(t, { url, text: [book({ isbn }), book({ pages: 0 }), '', 'no JSON', '[1]', 'x'.repeat(200_000), book({ isbn, title: 'Another' })].join('\n') })
+  t.match(report, { lines: 6, added: 1, refused: 5 })
+  t.match(refusals, [
+    { line: 2, code: 'INVALID_INPUT', reasons: [/^\/pages /] },
+    { line: 4, code: 'INVALID_JSON', reasons: [/not JSON/] },
+    { line: 5, code: 'INVALID_INPUT', reasons: [/not a JSON object/] },
+    { line: 6, code: 'BODY_TOO_LARGE', reasons: [/128 KiB/] },
+    { line: 7, code: 'BOOKS_ISBN_TAKEN', reasons: [/^\/isbn /] }
+  ])
+})
+
+t.test('an interrupted import goes on where it stopped', async t => {
+  const url = await startGateway(t)
+  const text = Array.from({ length: 300 }, (_, index) => book({ title: `Volume ${index}` })).join('\n')
+  const interrupt = new AbortController()
+  const { report: first } = await run(t, { url, text, signal: interrupt.signal, onProgress: ({ lines }) => { if (lines === 50) interrupt.abort() } })
+  t.ok(first.added >= 50 && first.added < 300, 'some are added', { added: first.added })
+  t.equal(first.added, first.lines, 'what was in flight is in the report')
+  const { report: second } = await run(t, { url, text })
+  t.match(second, { lines: 300, added: 300 - first.added, alreadyThere: first.added, refused: 0 })
+})
+
+t.test('an overloaded gateway is asked again when it says, with the same key', async t => {
+  const keys: unknown[] = []
+  const url = await startServer(t, (request, response) => {
+    keys.push(request.headers['idempotency-key'])
+    request.resume().on('end', () => keys.length === 1 ? request.socket.destroy() : response.writeHead(keys.length === 2 ? 503 : 201, { 'retry-after': '1' }).end('{}'))
+  })
+  const { report } = await run(t, { url, text: book({}) })
+  t.match(report, { added: 1, refused: 0, gaveUp: undefined })
+  t.ok(report.durationMs >= 1000, 'it waited for the second that Retry-After asks for')
+  t.same(keys, Array(3).fill(keys[0]))
+})
+
+t.test('a gateway that stays away is given up, and no line is called refused for it', async t => {
+  const url = await startServer(t, (request, response) => { request.resume().on('end', () => response.writeHead(503).end('{"detail":"PostgreSQL does not answer"}')) })
+  const { report } = await run(t, { url, text: Array(100).fill(book({})).join('\n'), retryMs: 300 })
+  t.match(report, { lines: 0, added: 0, refused: 0, gaveUp: /503: PostgreSQL does not answer/ })
+})
+
+t.test('another server than the gateway is given up at once', async t => {
+  const url = await startServer(t, (_, response) => { response.writeHead(404).end('<html>') })
+  t.match((await run(t, { url, text: book({}) })).report, { lines: 0, gaveUp: /gateway's address/ })
+})
