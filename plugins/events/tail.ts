@@ -1,13 +1,21 @@
 /** Reads the end of the topic: the last sequence that each partition has, so that nothing is sent to it twice. */
 import { randomUUID } from 'node:crypto'
 import { setTimeout } from 'node:timers/promises'
-import type { Admin, Kafka } from 'kafkajs'
+import type { Admin, Kafka, KafkaMessage } from 'kafkajs'
 
 /** The last message of ours in a partition. */
 export interface Tail { readonly sequence: string, readonly id: string, readonly version: number }
 
 const windowSize = 100 // messages from the end; more only if none of them is ours
 const readMs = 30_000 // a topic that cannot be read for so long is away
+
+// What anybody else has put on the topic must not be taken for ours: a relay writes its sequences, and UUIDs as keys.
+const ours = { sequence: /^[0-9a-f]{8}-[0-9a-f]{16}-[0-9a-f]{8}$/, id: /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/, version: /^[1-9]\d{0,9}$/ }
+
+function tailOf ({ key, headers }: KafkaMessage): Tail | undefined {
+  const [sequence = '', id = '', version = ''] = [headers?.['ce_sequence'], key, headers?.['ce_version']].map(value => value?.toString())
+  return ours.sequence.test(sequence) && ours.id.test(id) && ours.version.test(version) ? { sequence, id, version: Number(version) } : undefined
+}
 
 /** The last message of ours in each partition; undefined where there is none. */
 export async function readTails (kafka: Kafka, admin: Admin, topic: string): Promise<(Tail | undefined)[]> {
@@ -41,9 +49,10 @@ async function readWindows (kafka: Kafka, admin: Admin, topic: string, windows: 
       autoCommit: false,
       eachBatchAutoResolve: false,
       eachBatch: async ({ batch }) => {
-        for (const { headers, key, offset } of batch.messages) {
-          const sequence = headers?.['ce_sequence']?.toString()
-          if (sequence !== undefined && key !== null) found(batch.partition, { sequence, id: key.toString(), version: Number(headers?.['ce_version']?.toString()) })
+        for (const message of batch.messages) {
+          const { offset } = message
+          const tail = tailOf(message)
+          if (tail !== undefined) found(batch.partition, tail)
           if (BigInt(offset) >= (left.get(batch.partition) ?? 0n) - 1n) left.delete(batch.partition)
         }
         if (left.size === 0) done.resolve()
