@@ -43,6 +43,8 @@ export const dbOf = (app: FastifyInstance): Db => app.getDecorator<Db>('db')
 /** A Kysely instance over a pool of its own. */
 export function connect (url: string, max = connectionsMax): Db {
   const pool = new pg.Pool({ connectionString: url, max, connectionTimeoutMillis: connectMs, keepAlive: true, application_name: 'bifold' })
-  pool.on('error', () => {}) // an idle connection broke: the pool makes a new one, and health tells
+  // A connection broke: its statement fails, the pool makes a new one, and health tells. Unheard, the event would end the process.
+  pool.on('error', () => {})
+  pool.on('connect', client => client.on('error', () => {}))
   return new Kysely<Tables>({ dialect: new PostgresDialect({ pool }), plugins: [new CamelCasePlugin({ maintainNestedObjectKeys: true })] })
 }

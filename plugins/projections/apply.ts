@@ -1,5 +1,5 @@
 /** Applies a stretch of one partition to one projection: its writes and its checkpoint in one MongoDB transaction. */
-import { Binary, MongoServerError, type AnyBulkWriteOperation, type Db, type MongoClient } from 'mongodb'
+import { Binary, MongoError, MongoServerError, type AnyBulkWriteOperation, type Db, type MongoClient } from 'mongodb'
 import type { AnyProjection, Change, Document, Envelope } from '@bifold/cqrs'
 import { fold } from './fold.ts'
 
@@ -89,7 +89,7 @@ async function applySingly (client: MongoClient, db: Db, projection: AnyProjecti
       const changes = fold([projection.on[envelope.type]!(envelope as never)].flat()).map(change => change.op === 'insert' ? { ...change, op: 'replace' as const } : change)
       await commit(client, db, projection, step, { from: checkpoint, to, changes, letters: [] })
     } catch (error) {
-      if (error instanceof Fenced || (error instanceof MongoServerError && !isRefusal(error)) || (!(error instanceof MongoServerError) && isMongoError(error))) throw error
+      if (!isRefusal(error)) throw error
       const letter = { message, reason: (error as Error).message }
       await commit(client, db, projection, step, { from: checkpoint, to, changes: [], letters: [letter] })
       refused.push(letter)
@@ -111,7 +111,10 @@ async function commit (client: MongoClient, db: Db, projection: AnyProjection, s
       const { matchedCount } = await checkpoints(db).updateOne({ _id: to._id, offset: from.offset, sequence: from.sequence }, { $set: to }, { session })
       if (matchedCount === 0) throw new Fenced(to._id)
     }
-    if (changes.length > 0) await db.collection<Document>(projection.collection).bulkWrite(changes.map(operation), { ordered: false, session })
+    // One command for each kind, since folded changes may come in any order. Ordered all the same: after a refusal the transaction
+    // is gone, and whatever else were sent would fail for that, as a fault to be tried again, and hide the refusal for ever.
+    const byKind = changes.toSorted((a, b) => kinds[a.op] - kinds[b.op]).map(operation)
+    if (byKind.length > 0) await db.collection<Document>(projection.collection).bulkWrite(byKind, { ordered: true, session })
     const kept = [...stretch.deadLetters, ...letters]
     if (kept.length > 0) {
       await deadLetters(db).bulkWrite(kept.map(letter => {
@@ -121,6 +124,8 @@ async function commit (client: MongoClient, db: Db, projection: AnyProjection, s
     }
   }))
 }
+
+const kinds = { insert: 0, replace: 1, update: 1, remove: 2 } // as MongoDB's commands: insert, update, delete
 
 function operation (change: Change): AnyBulkWriteOperation<Document> {
   const filter = { _id: change.id }
@@ -147,10 +152,12 @@ function letterDocument ({ collection }: AnyProjection, { topic, partition }: St
   }
 }
 
-const isMongoError = (error: unknown): boolean => error instanceof Error && error.name.startsWith('Mongo')
-
-// Of the document, not of the server: a duplicate key, a document that is too large or does not fit. Everything else is tried again.
+// Codes that speak of the document, not of the server: a duplicate key, a document that is too large or does not fit.
 const refusals = new Set([2, 9, 52, 57, 66, 121, 10334, 11000, 17280, 17419])
+
+/** True if the document is at fault: the server says so, or the driver cannot even write it as BSON. Everything else is tried again. */
 function isRefusal (error: unknown): boolean {
-  return error instanceof MongoServerError && refusals.has(Number(error.code)) && !error.hasErrorLabel('TransientTransactionError')
+  if (error instanceof Fenced) return false
+  if (error instanceof MongoServerError) return refusals.has(Number(error.code)) && !error.hasErrorLabel('TransientTransactionError')
+  return !(error instanceof MongoError)
 }

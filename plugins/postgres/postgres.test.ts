@@ -1,0 +1,27 @@
+/** Migrations against the real PostgreSQL. */
+import t from 'tap'
+import { sql } from 'kysely'
+import { modules } from '@bifold/modules'
+import { stores } from '@bifold/test'
+import { connect, isOutage, migrate, slotName } from './index.ts'
+
+t.test('several apps may migrate at once; each step is done once', async t => {
+  const { POSTGRES_URL } = await stores(t)
+  const dbs = Array.from({ length: 4 }, () => connect(POSTGRES_URL, 2))
+  t.teardown(async () => await Promise.all(dbs.map(async db => await db.destroy())))
+  const done = await Promise.all(dbs.map(async db => await migrate(db, modules)))
+  t.same(done.flat().sort(), ['0001-events', '0002-idempotency-keys', 'books-0001-books'])
+  const { rows } = await sql`select plugin from pg_replication_slots where slot_name = ${await slotName(dbs[0]!)}`.execute(dbs[0]!)
+  t.same(rows, [{ plugin: 'pgoutput' }], 'the WAL is kept from the first event on')
+})
+
+t.test('an outage is told from a statement that failed', async t => {
+  const { POSTGRES_URL } = await stores(t)
+  const db = connect(POSTGRES_URL, 1)
+  const away = connect('postgres://postgres@127.0.0.1:1/x', 1)
+  t.teardown(async () => await Promise.all([db.destroy(), away.destroy()]))
+  const errorOf = async (run: Promise<unknown>) => await run.then(() => undefined, (error: unknown) => error)
+  t.equal(isOutage(await errorOf(sql`select 1`.execute(away))), true)
+  t.equal(isOutage(await errorOf(sql`select 1/0`.execute(db))), false)
+  t.equal(isOutage(await errorOf(sql`select pg_terminate_backend(pg_backend_pid())`.execute(db))), true)
+})
