@@ -46,7 +46,7 @@ export default fp<GrpcOptions>(async (app, { host, port }) => {
   app.addHook('onReady', async () => {
     bound = await new Promise<number>((resolve, reject) => server.bindAsync(`${host}:${port}`, ServerCredentials.createInsecure(), (error, at) => error === null ? resolve(at) : reject(error)))
     app.log.info({ host, port: bound }, 'gRPC server listening')
-    await tell()
+    void tell() // not waited for: a server that is away must not hold up the boot
   })
   app.addHook('preClose', async () => {
     clearTimeout(timer)

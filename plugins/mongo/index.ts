@@ -4,6 +4,8 @@ import { MongoClient, type Db as MongoDb } from 'mongodb'
 import type { FastifyInstance } from 'fastify'
 import { healthOf } from '@bifold/service'
 
+export { isOutage } from './outage.ts'
+
 export interface MongoOptions { url: string, connectionsMax?: number }
 
 const selectMs = 2000 // a primary is found within, or the server is away

@@ -1,8 +1,9 @@
 /** Reads one collection within the deadline of a call: by ids, and page by page. */
 import { createHash } from 'node:crypto'
 import { setTimeout } from 'node:timers/promises'
-import { MongoError, MongoNetworkError, MongoServerError, MongoServerSelectionError, type Db, type Filter, type Document as MongoDocument } from 'mongodb'
+import { MongoServerError, type Db, type Filter, type Document as MongoDocument } from 'mongodb'
 import { Cancelled, DeadlineExceeded, InvalidPageToken, Unavailable, type Order, type PageRequest, type Reader } from '@bifold/cqrs'
+import { isOutage } from '@bifold/mongo'
 
 /** Until when a call waits, and whether its caller is still there. */
 export interface Call { readonly deadline: number, readonly signal: AbortSignal }
@@ -47,8 +48,7 @@ async function aborted (signal: AbortSignal, done: AbortSignal): Promise<never> 
 const maxTimeExpired = 50
 function meaning (error: unknown): unknown {
   if (error instanceof MongoServerError && error.code === maxTimeExpired) return new DeadlineExceeded()
-  const away = error instanceof MongoServerSelectionError || error instanceof MongoNetworkError || (error instanceof MongoError && error.hasErrorLabel('RetryableWriteError'))
-  return away ? Object.assign(new Unavailable('MongoDB'), { cause: error }) : error
+  return isOutage(error) ? Object.assign(new Unavailable('MongoDB'), { cause: error }) : error
 }
 
 /**
