@@ -7,8 +7,9 @@ import { appNames, runApp, untilReady } from './apps.ts'
 
 const readyMs = 60_000 // a first start migrates and joins the group: some 3 s here
 
-const { brokers } = new Command('npm start --').description('Starts the servers and the four apps.')
-  .addOption(new Option('--brokers <number>', 'Kafka brokers').choices(['1', '3']).argParser(Number)).parse().opts<{ brokers?: 1 | 3 }>()
+const { brokers, dir } = new Command('npm start --').description('Starts the servers and the four apps.')
+  .option('--dir <folder>', "the stack's folder: data, logs, settings", '.stack')
+  .addOption(new Option('--brokers <number>', 'Kafka brokers').choices(['1', '3']).argParser(Number)).parse().opts<{ brokers?: 1 | 3, dir: string }>()
 
 try {
   await start()
@@ -30,8 +31,8 @@ async function start () {
 
   const stop = Promise.withResolvers<string>()
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, stop.resolve)
-  const stack = await up(brokers === undefined ? {} : { brokers })
-  const apps = appNames.map(name => runApp(name, { env: { ...stack.env }, logFolder: '.stack/logs', say: console.error }))
+  const stack = await up({ dir, ...brokers === undefined ? {} : { brokers } })
+  const apps = appNames.map(name => runApp(name, { env: { ...stack.env }, logFolder: `${dir}/logs`, say: console.error }))
   const urls = {
     gateway: `http://${ports.HOST}:${ports.GATEWAY_PORT}`,
     query: `http://${ports.HOST}:${ports.QUERY_HTTP_PORT}`,
@@ -49,9 +50,9 @@ async function start () {
   } finally {
     await Promise.all(apps.map(app => app.stop()))
     // Servers that ran before stay: somebody else may use them.
-    if (stack.started.length > 0) await down({ servers: stack.started })
+    if (stack.started.length > 0) await down({ dir, servers: stack.started })
   }
-  console.log('Stopped; the data is kept in .stack')
+  console.log(`Stopped; the data is kept in ${dir}`)
 }
 
 /** Says which setting to change while nothing has been started yet. */
@@ -72,7 +73,7 @@ Bifold is ready after ${seconds.toFixed(1)} s.
   queries    ${urls['query']}   gRPC ${grpc}
   projector  ${urls['projector']}
   relay      ${urls['relay']}
-  logs       .stack/logs
+  logs       ${dir}/logs
 
 Try it:
   curl -i ${urls['gateway']}/books -H 'content-type: application/json' -d '{"title":"Emma","authors":["Jane Austen"]}'

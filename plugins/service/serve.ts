@@ -32,6 +32,10 @@ export async function build<Config> (app: App<Config>, config: Config, { name, l
     ajv: { customOptions: { allErrors: true, removeAdditional: false, coerceTypes: false, useDefaults: false } }
   })
   server.addHook('onRequest', async (request, reply) => { reply.header('x-request-id', request.id) })
+  // A connection that is kept alive after the last answer would hold up the close until it times out.
+  let closing = false
+  server.addHook('preClose', async () => { closing = true })
+  server.addHook('onSend', async (_, reply) => { if (closing) reply.header('connection', 'close') })
   server.removeContentTypeParser('text/plain') // Fastify takes it by default; nothing of ours does
   await server.register(problem)
   await server.register(health)

@@ -1,0 +1,85 @@
+/** npm start as a process: ready, an app that dies is started again, and SIGTERM leaves nothing running. */
+import { readFileSync } from 'node:fs'
+import { createServer } from 'node:net'
+import t, { type Test } from 'tap'
+import getPort from 'get-port'
+import { execa } from 'execa'
+import { sql } from 'kysely'
+import { connect } from '@bifold/postgres'
+import { stores, until } from '@bifold/test'
+import { appNames } from './apps.ts'
+
+const running = (pid: number) => {
+  try {
+    process.kill(pid, 0)
+    return true
+  } catch {
+    return false
+  }
+}
+
+t.test('npm start: ready, an app killed is back, what was accepted is finished, and nothing is left', async t => {
+  const settings = await stores(t)
+  const [GATEWAY_PORT, RELAY_PORT, PROJECTOR_PORT, QUERY_HTTP_PORT, QUERY_GRPC_PORT] = [await getPort(), await getPort(), await getPort(), await getPort(), await getPort()]
+  const env = { ...settings, LOG_LEVEL: 'info', GATEWAY_PORT, RELAY_PORT, PROJECTOR_PORT, QUERY_HTTP_PORT, QUERY_GRPC_PORT }
+  const dir = t.testdir()
+  const start = execa(process.execPath, ['tools/start.ts', '--dir', dir], { env: Object.fromEntries(Object.entries(env).map(([name, value]) => [name, String(value)])), reject: false, all: true })
+  t.teardown(() => start.kill('SIGKILL'))
+  let output = ''
+  start.all.on('data', (text: Buffer) => { output += text })
+  await until(async () => output.includes('Bifold is ready'), 'npm start to be ready')
+  t.match(output, new RegExp(`curl -i http://127.0.0.1:${GATEWAY_PORT}/books`), 'it prints a first request to try')
+
+  const gateway = `http://127.0.0.1:${GATEWAY_PORT}`
+  // Each line of a log has the pid of its process.
+  const pids = appNames.map(name => [...readFileSync(`${dir}/logs/${name}.log`, 'utf8').matchAll(/"pid":(\d+)/g)].map(([, pid]) => Number(pid)).at(-1)!)
+  process.kill(pids[appNames.indexOf('relay')]!, 'SIGKILL')
+  await until(async () => output.includes('relay ended (SIGKILL) and is started again'), 'the death to be told')
+  const post = async (n: number) => await fetch(`${gateway}/books`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify({ title: `Book ${n}`, authors: ['x'] }) })
+  t.equal((await post(0)).status, 201)
+  await until(async () => (await (await fetch(`http://127.0.0.1:${QUERY_HTTP_PORT}/books`)).json() as { books: unknown[] }).books.length === 1, 'the book to come through the new relay')
+
+  // Clients that go on until the gateway takes no more connections.
+  let acknowledged = 1
+  const clients = Array.from({ length: 20 }, async () => {
+    for (let n = 1; ; n++) {
+      const status = await post(n).then(response => response.status, () => undefined)
+      if (status === undefined) return
+      t.equal(status, 201)
+      acknowledged++
+    }
+  })
+  await until(async () => acknowledged > 100, 'some load')
+  t.ok(start.kill('SIGTERM'))
+  await Promise.all(clients)
+  t.equal((await start).exitCode, 0)
+  t.notOk(pids.some(running), 'no app is left')
+  t.match(output, /Stopped; the data is kept/)
+  const db = connect(settings.POSTGRES_URL, 1)
+  const { rows: [counted] } = await sql<{ books: number }>`select count(*) as books from books`.execute(db)
+  await db.destroy()
+  t.equal(counted!.books, acknowledged, 'every command that was accepted was answered, and every one answered is stored')
+})
+
+t.test('a port that is taken is said before anything is started', async t => {
+  const settings = await stores(t)
+  const taken = await takenPort(t)
+  const { exitCode, stderr } = await execa(process.execPath, ['tools/start.ts', '--dir', t.testdir()], { env: { ...Object.fromEntries(Object.entries(settings).map(([name, value]) => [name, String(value)])), GATEWAY_PORT: String(taken) }, reject: false })
+  t.equal(exitCode, 1)
+  t.equal(stderr, `Port ${taken} is taken: stop what listens there, or set GATEWAY_PORT to another port.`)
+})
+
+t.test('a setting that is wrong is named', async t => {
+  const { exitCode, stderr } = await execa(process.execPath, ['apps/gateway/main.ts'], { env: { BIFOLD_ENV_FILE: '/nowhere', POSTGRES_URL: '', GATEWAY_PORT: 'http', LOG_LEVEL: 'loud' }, reject: false })
+  t.equal(exitCode, 1)
+  t.match(stderr, /Settings: .*GATEWAY_PORT must be integer/)
+  const missing = await execa(process.execPath, ['apps/relay/main.ts'], { env: { BIFOLD_ENV_FILE: '/nowhere' }, extendEnv: false, reject: false })
+  t.match(missing.stderr, /POSTGRES_URL is not set.*npm run stack -- up/s)
+})
+
+async function takenPort (t: Test): Promise<number> {
+  const server = createServer()
+  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
+  t.teardown(() => server.close())
+  return (server.address() as { port: number }).port
+}
