@@ -1,11 +1,21 @@
 import neostandard from 'neostandard'
 
 export default [
-  ...neostandard({ ts: true, ignores: ['proto/gen/**', '.stack/**', '.stack-test/**', '.tap/**'] }),
+  ...neostandard({ ts: true, ignores: ['proto/gen/**', '.stack/**', '.stack-test/**', '.tap/**', '.turbo/**'] }),
   {
     files: ['**/*.ts'],
     rules: {
-      '@typescript-eslint/consistent-type-imports': 'error'
+      '@typescript-eslint/consistent-type-imports': 'error',
+      // A schema and the type derived from it share one name, as TypeBox's own documents have it.
+      '@typescript-eslint/no-redeclare': 'off',
+      // `void promise` says that nobody waits for it, on purpose.
+      'no-void': ['error', { allowAsStatement: true }]
     }
+  },
+  {
+    // Settings come in through plugins/service; command lines read their own.
+    files: ['{apps,plugins,modules}/**/*.ts'],
+    ignores: ['plugins/service/**', '**/*.test.ts'],
+    rules: { 'no-restricted-globals': ['error', { name: 'process', message: 'Only plugins/service touches `process`.' }] }
   }
 ]

@@ -75,7 +75,7 @@ export async function stores (t: Test): Promise<Settings> {
   const admin = new pg.Pool({ connectionString: stack.POSTGRES_URL, max: 1 })
   await admin.query(`create database ${name}`)
   t.teardown(async () => {
-    await until(async () => (await admin.query('select pg_drop_replication_slot(slot_name) from pg_replication_slots where database = $1', [name]), true), 'the slot to be free')
+    await until(async () => await admin.query('select pg_drop_replication_slot(slot_name) from pg_replication_slots where database = $1', [name]), 'the slot to be free')
     await admin.query(`drop database ${name} with (force)`)
     await admin.end()
     const mongo = await MongoClient.connect(settings.MONGO_URL)
@@ -114,7 +114,7 @@ export interface Pipeline {
   get (url: string): Promise<Reply>
 }
 
-export interface Reply { readonly status: number, readonly headers: Headers, readonly body: any } // eslint-disable-line @typescript-eslint/no-explicit-any
+export interface Reply { readonly status: number, readonly headers: Headers, readonly body: any }
 
 /** Starts all four apps and waits until they are ready. */
 export async function pipeline (t: Test): Promise<Pipeline> {
@@ -169,7 +169,7 @@ export async function call<Request, Response> (rpc: (request: Request, callback:
 export const kafkaFor = ({ KAFKA_BROKERS }: Settings) => connectKafka(KAFKA_BROKERS, { warn () {}, debug () {} } as never)
 
 /** Every message of the test's topic, partition by partition, as a plain consumer reads them. */
-export async function readTopic (settings: Settings): Promise<{ partition: number, key: string, value: any, headers: Record<string, string> }[]> { // eslint-disable-line @typescript-eslint/no-explicit-any
+export async function readTopic (settings: Settings): Promise<{ partition: number, key: string, value: any, headers: Record<string, string> }[]> {
   const kafka = kafkaFor(settings)
   const admin = kafka.admin()
   await admin.connect()

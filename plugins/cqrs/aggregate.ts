@@ -41,7 +41,7 @@ export interface Recorded<F extends { type: string, data: unknown } = { type: st
 }
 
 /** The union of an aggregate's committed events. */
-export type EventOf<A> = A extends Aggregate<infer _, infer Events, infer RecordData>
+export type EventOf<A> = A extends Aggregate<any, infer Events, infer RecordData>
   ? { [Type in keyof Events]: Recorded<FactOf<Pick<Events, Type>>, RecordData> }[keyof Events]
   : never
 

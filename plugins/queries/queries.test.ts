@@ -21,7 +21,7 @@ async function service (t: Test, books: object[]) {
   t.teardown(() => rpc.close())
   const get = async (path: string) => {
     const response = await fetch(`${url}${path}`)
-    return { status: response.status, body: await response.json() as any } // eslint-disable-line @typescript-eslint/no-explicit-any
+    return { status: response.status, body: await response.json() as any }
   }
   const list = async (request: Partial<booksV1.ListBooksRequest>): Promise<booksV1.ListBooksResponse> =>
     await call(rpc.listBooks.bind(rpc), booksV1.ListBooksRequest.fromPartial(request))

@@ -3,7 +3,7 @@ import fp from 'fastify-plugin'
 import type { FastifyInstance } from 'fastify'
 
 /** Resolves with details worth showing, or rejects with the reason why the app cannot do its work. */
-export type Check = () => Promise<Record<string, unknown> | void> // eslint-disable-line @typescript-eslint/no-invalid-void-type
+export type Check = () => Promise<Record<string, unknown> | void>
 
 export interface Health {
   add (name: string, check: Check): void
