@@ -4,11 +4,12 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 
+const own = import.meta.dirname
 const fresh = mkdtempSync(join(tmpdir(), 'bifold-proto-'))
 try {
-  execFileSync('buf', ['generate', '--output', fresh], { stdio: 'inherit' })
+  execFileSync('buf', ['generate', '--output', fresh], { cwd: own, stdio: 'inherit' })
   const files = (folder: string) => readdirSync(folder, { recursive: true, encoding: 'utf8' }).filter(file => file.endsWith('.ts')).sort()
-  const [now, then] = [join(fresh, 'gen'), 'gen']
+  const [now, then] = [join(fresh, 'gen'), join(own, 'gen')]
   const stale = [...new Set([...files(now), ...files(then)])].filter(file => read(join(now, file)) !== read(join(then, file)))
   if (stale.length > 0) {
     console.error(`Not current: ${stale.map(file => `proto/gen/${file}`).join(', ')}. Run: npm run generate`)
