@@ -29,6 +29,7 @@ export async function build<Config> (app: App<Config>, config: Config, { name, l
     bodyLimit: bodyBytesMax,
     requestTimeout: requestMs,
     forceCloseConnections: 'idle',
+    return503OnClosing: false, // what still comes in on a connection is answered, and then the connection is closed
     ajv: { customOptions: { allErrors: true, removeAdditional: false, coerceTypes: false, useDefaults: false } }
   })
   server.addHook('onRequest', async (request, reply) => { reply.header('x-request-id', request.id) })
