@@ -33,7 +33,8 @@ export default fp<GrpcOptions>(async (app, { host, port }) => {
   app.decorate('grpc', { server, port: () => bound } satisfies Grpc)
 
   const files = readdirSync(protoRoot, { recursive: true, encoding: 'utf8' }).filter(file => file.endsWith('.proto') && !file.includes('node_modules'))
-  const definitions = protoLoader.loadSync([...files, healthProto], { includeDirs: [protoRoot, join(healthProto, '../..')] })
+  // keepCase: reflection must tell the names as the .proto files have them.
+  const definitions = protoLoader.loadSync([...files, healthProto], { keepCase: true, includeDirs: [protoRoot, join(healthProto, '../..')] })
   new ReflectionService(definitions as never).addToServer(server)
 
   const health = new HealthImplementation({ '': 'NOT_SERVING' })

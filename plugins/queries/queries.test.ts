@@ -133,6 +133,9 @@ t.test('the standard health and reflection services answer', async t => {
     const answer = new Promise<Buffer>((resolve, reject) => call.on('data', resolve).on('error', reject))
     call.write(Buffer.from([0x3a, 0])) // list_services
     t.match((await answer).toString('latin1'), /books\.v1\.BookQueryService/)
+    const described = new Promise<Buffer>(resolve => call.once('data', resolve))
+    call.write(Buffer.from('\x22\x19books.v1.ListBooksRequest')) // file_containing_symbol
+    t.match((await described).toString('latin1'), /page_size/, 'the fields have the names of the .proto file')
     call.end()
   }
 })
