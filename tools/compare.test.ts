@@ -1,31 +1,22 @@
 /** The comparison on a real PostgreSQL and MongoDB. */
 import { randomUUID } from 'node:crypto'
-import { sql } from 'kysely'
 import t, { type Test } from 'tap'
 import { modules } from '@bifold/modules'
 import { connect as connectMongo } from '@bifold/mongo'
 import { connect as connectPostgres, type Db } from '@bifold/postgres'
-import { loadConfig, setting } from '@bifold/service'
+import { stores } from '@bifold/test'
 import { comparable, compare, type ReadSide } from './compare.ts'
 
-const { POSTGRES_URL, MONGO_URL } = loadConfig({ POSTGRES_URL: setting.url('The servers for the tests'), MONGO_URL: setting.url('The servers for the tests') })
 const book = comparable(modules).find(({ name }) => name === 'books')!
 
 /** Both sides with the same books, in databases of their own. */
 async function sides (t: Test, count: number) {
-  const name = `compare_${randomUUID().replaceAll('-', '')}`
-  const server = connectPostgres(POSTGRES_URL, 1)
-  await sql`create database ${sql.id(name)}`.execute(server)
-  const url = new URL(POSTGRES_URL)
-  url.pathname = name
-  const db = connectPostgres(url.href, 1)
+  const { POSTGRES_URL, MONGO_URL } = await stores(t)
+  const db = connectPostgres(POSTGRES_URL, 1)
   const client = connectMongo(MONGO_URL, 2)
-  const mongo = client.db(name)
+  const mongo = client.db()
   t.teardown(async () => {
     await db.destroy()
-    await sql`drop database ${sql.id(name)}`.execute(server)
-    await server.destroy()
-    await mongo.dropDatabase()
     await client.close()
   })
   for (const { up } of Object.values(book.store.migrations)) await up(db as never)

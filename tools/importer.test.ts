@@ -1,43 +1,13 @@
 /** The import against a real gateway and PostgreSQL, and against gateways in trouble. */
-import { randomUUID } from 'node:crypto'
 import { createServer, type RequestListener } from 'node:http'
 import { join } from 'node:path'
-import { setTimeout } from 'node:timers/promises'
-import { sql } from 'kysely'
 import t, { type Test } from 'tap'
-import { connect, slotName } from '@bifold/postgres'
-import { build, healthOf, loadConfig, setting } from '@bifold/service'
-import { gateway as gatewayApp } from '@bifold/gateway/app'
+import { startApp, stores } from '@bifold/test'
 import { makeGateway } from './gateway.ts'
 import { importFile, type Refusal, type Report } from './importer.ts'
 
-const readyAttemptsMax = 200 // 10 s: the migrations take one
-
 /** A gateway on a database of its own. */
-async function startGateway (t: Test): Promise<string> {
-  const { POSTGRES_URL } = loadConfig({ POSTGRES_URL: setting.url('The server for the tests') })
-  const name = `import_${randomUUID().replaceAll('-', '')}`
-  const url = new URL(POSTGRES_URL)
-  url.pathname = name
-  const server = connect(POSTGRES_URL, 1)
-  await sql`create database ${sql.id(name)}`.execute(server)
-  const app = await build(gatewayApp, { POSTGRES_URL: url.href, GATEWAY_PORT: 0, HOST: '127.0.0.1', LOG_LEVEL: 'silent' }, { name: 'gateway', logLevel: 'silent' })
-  t.teardown(async () => {
-    const db = connect(url.href, 1)
-    const slot = await slotName(db)
-    await db.destroy()
-    await app.close()
-    await sql`select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name = ${slot}`.execute(server)
-    await sql`drop database ${sql.id(name)}`.execute(server)
-    await server.destroy()
-  })
-  const address = await app.listen({ host: '127.0.0.1', port: 0 })
-  for (let attempt = 0; attempt < readyAttemptsMax; attempt++) {
-    if ((await healthOf(app).ready()).ready) return address
-    await setTimeout(50)
-  }
-  throw new Error('The gateway is not ready')
-}
+const startGateway = async (t: Test): Promise<string> => (await startApp(t, 'gateway', await stores(t))).url
 
 /** A server that answers as a gateway in trouble does. */
 async function startServer (t: Test, listener: RequestListener): Promise<string> {

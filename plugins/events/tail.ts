@@ -41,6 +41,8 @@ async function readWindows (kafka: Kafka, admin: Admin, topic: string, windows: 
   const consumer = kafka.consumer({ groupId, allowAutoTopicCreation: false, maxWaitTimeInMs: 100, retry: { retries: 2 } })
   const left = new Map(windows.map(({ partition, high }) => [partition, high]))
   const done = Promise.withResolvers<void>()
+  done.promise.catch(() => {}) // a crash may come while nobody waits yet
+  const late = new AbortController()
   try {
     await consumer.connect()
     await consumer.subscribe({ topic, fromBeginning: true })
@@ -59,10 +61,9 @@ async function readWindows (kafka: Kafka, admin: Admin, topic: string, windows: 
       }
     })
     for (const { partition, from } of windows) consumer.seek({ topic, partition, offset: String(from) })
-    const late = new AbortController()
     await Promise.race([done.promise, setTimeout(readMs, undefined, { signal: late.signal }).then(() => { throw new Error(`The end of ${topic} could not be read within ${readMs} ms`) })])
-    late.abort()
   } finally {
+    late.abort()
     await consumer.disconnect()
     await admin.deleteGroups([groupId]).catch(() => {}) // it expires by itself
   }

@@ -39,6 +39,7 @@ export async function consume (options: ConsumeOptions, ready: () => void): Prom
     retry: { retries: 3, restartOnFailure: async () => false }
   })
   const ended = Promise.withResolvers<void>()
+  ended.promise.catch(() => {}) // a crash may come while nobody waits yet
   signal.addEventListener('abort', () => ended.resolve(), { once: true })
   consumer.on(consumer.events.CRASH, ({ payload: { error } }) => ended.reject((error as { cause?: Error }).cause ?? error))
   // Where the partitions stand is asked of MongoDB anew after each rebalance: another projector may have had them.
