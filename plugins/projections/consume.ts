@@ -149,7 +149,7 @@ async function project (options: ConsumeOptions, partition: number, messages: re
   }))
   at.start = next
   const requestIds = [...new Set(events.map(({ envelope: { requestId } }) => requestId))].slice(0, 20) // enough to find a request by, in a line of bounded length
-  log.debug({ partition, from: messages[0]!.offset, to: messages.at(-1)!.offset, events: events.length, requestIds }, 'batch projected')
+  log.info({ partition, from: messages[0]!.offset, to: messages.at(-1)!.offset, events: events.length, requestIds }, 'batch projected')
 }
 
 function read (messages: readonly RawMessage[], projections: readonly AnyProjection[]) {
