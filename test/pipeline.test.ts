@@ -131,6 +131,24 @@ t.test('a message that nobody can read stops neither the projector nor the other
   await projected(line, second, 1)
 })
 
+t.test('a message that is on the topic twice is applied once', async t => {
+  const line = await pipeline(t)
+  const { body: { id } } = await line.post('/books', emma)
+  await line.send('PATCH', `/books/${id}`, { price: 5 })
+  await projected(line, id, 2)
+  const [added] = await readTopic(line.settings)
+  const producer = kafkaFor(line.settings).producer()
+  await producer.connect()
+  await producer.send({ topic: line.settings.EVENTS_TOPIC, messages: [{ key: added!.key, partition: added!.partition, value: JSON.stringify(added!.value), headers: added!.headers }] })
+  await producer.disconnect()
+  await line.send('PATCH', `/books/${id}`, { price: 6 })
+  await projected(line, id, 3)
+  await line.restart('projector')
+  t.ok(await equal(line), 'the old insert changed nothing')
+  t.match(await (await fetch(`${line.apps.relay.url}/metrics`)).text(), /bifold_relay_events_total 3/)
+  t.equal(line.apps.projector.logs.filter(({ level }) => level as number >= 50).length, 0)
+})
+
 t.test('the projector begins where the checkpoint in MongoDB says, not where Kafka says', async t => {
   const line = await pipeline(t)
   const ids = await Promise.all(Array.from({ length: 30 }, async (_, n) => (await line.post('/books', { ...emma, title: `Book ${n}` })).body.id as string))

@@ -4,7 +4,7 @@ import { sql } from 'kysely'
 import { connect, migrate, publication, slotName } from '@bifold/postgres'
 import { modules } from '@bifold/modules'
 import { kafkaFor, readTopic, startApp, stores, until } from '@bifold/test'
-import { sendAll } from './relay.ts'
+import { relay, sendAll } from './relay.ts'
 import { readTails } from './tail.ts'
 import { streamWal, type Wal } from './wal.ts'
 import type { WalTransaction } from './pgoutput.ts'
@@ -68,6 +68,44 @@ t.test('transactions come in the order of their commits, not of their beginnings
   t.same(versions(transactions), [[7], [1]])
   t.ok(transactions[0]!.commit < transactions[1]!.commit, 'and their places rise')
   await wal.close()
+})
+
+t.test('a transaction that commits right behind a confirmed one is not skipped', async t => {
+  const { db, open } = await eventLog(t)
+  // Both have written before either commits: the second commit record begins where the first one ends.
+  const begun = [await db.startTransaction().execute(), await db.startTransaction().execute()]
+  for (const [n, transaction] of begun.entries()) {
+    await sql`insert into events (aggregate, aggregate_id, version, type, value, request_id, traceparent, time) values ('books', ${`019a0000-0000-7000-8000-00000000000${n}`}, ${n + 1}, 'BookAdded', '{}', '', '', now())`.execute(transaction)
+  }
+  await Promise.all(begun.map(async transaction => await transaction.commit().execute()))
+  const first = await open()
+  await until(async () => first.transactions.length === 2)
+  first.wal.confirm(first.transactions[0]!.end)
+  await first.wal.close()
+  const second = await reopen(open)
+  await until(async () => second.transactions.length > 0)
+  t.same(versions(second.transactions), [versions(first.transactions)[1]])
+  await second.wal.close()
+})
+
+t.test('a send that fails leaves the WAL unconfirmed: nothing is lost', async t => {
+  const { settings, db, insert } = await eventLog(t)
+  const relayed = await startApp(t, 'relay', settings) // makes the topic
+  await relayed.app.close()
+  await insert(1, 2, 3)
+  const kafka = kafkaFor(settings)
+  const admin = kafka.admin()
+  await admin.connect()
+  t.teardown(async () => await admin.disconnect())
+  const failing = { ...kafka, producer: (options: Parameters<typeof kafka.producer>[0]) => ({ ...kafka.producer(options), send: async () => { throw new Error('the leader is gone') } }) }
+  const run = until(async () => {
+    await relay({ url: settings.POSTGRES_URL, slot: await slotName(db), publication, topic: settings.EVENTS_TOPIC, kafka: failing as never, admin, signal: new AbortController().signal, resumed: async () => {}, sent () {} }, () => {}).catch((error: Error) => { if (!/the leader is gone/.test(error.message)) throw error })
+    return true
+  }, 'the slot to be free')
+  await run
+  await startApp(t, 'relay', settings)
+  await until(async () => (await readTopic(settings)).length === 3)
+  t.same((await readTopic(settings)).map(({ headers }) => headers['ce_version']), ['1', '2', '3'])
 })
 
 t.test('one slot has one reader: a second relay stands by, says so, and takes over', async t => {
