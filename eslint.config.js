@@ -1,5 +1,7 @@
 import neostandard from 'neostandard'
 
+const onlyService = 'Only plugins/service touches `process`.'
+
 export default [
   ...neostandard({ ts: true, ignores: ['proto/gen/**', '.stack/**', '.stack-test/**', '.tap/**', '.turbo/**'] }),
   {
@@ -16,6 +18,10 @@ export default [
     // Settings come in through plugins/service; command lines read their own.
     files: ['{apps,plugins,modules}/**/*.ts'],
     ignores: ['plugins/service/**', '**/*.test.ts'],
-    rules: { 'no-restricted-globals': ['error', { name: 'process', message: 'Only plugins/service touches `process`.' }] }
+    rules: {
+      'no-restricted-globals': ['error', { name: 'process', message: onlyService }],
+      'no-restricted-properties': ['error', { object: 'globalThis', property: 'process', message: onlyService }],
+      'no-restricted-imports': ['error', { paths: ['node:process', 'process'].map(name => ({ name, message: onlyService })) }]
+    }
   }
 ]

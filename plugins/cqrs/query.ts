@@ -1,5 +1,5 @@
 /** Declares queries: for each RPC of a service, its HTTP route, the schema of its input, and the answer from the read models. */
-import type { TObject } from 'typebox'
+import type { TSchema } from 'typebox'
 
 /** A message of a .proto file, as ts-proto generates it. */
 export interface Message<T> {
@@ -47,8 +47,8 @@ export interface Query<Request, Response, Views> {
   readonly url: string
   /** One line for the OpenAPI document. */
   readonly summary: string
-  /** Checks the request's fields, on gRPC and HTTP alike. */
-  readonly input: TObject
+  /** Checks the request's fields, on gRPC and HTTP alike: each field has a schema. */
+  readonly input: TSchema & { readonly properties: Record<keyof Request, TSchema> }
   readonly answer: (request: Request, views: { readonly [Name in keyof Views]: Reader<Views[Name]> }) => Promise<Response>
 }
 
