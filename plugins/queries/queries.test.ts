@@ -77,18 +77,20 @@ t.test('filters and orders', async t => {
 })
 
 t.test('pages together are the whole list, in every order, whatever fields are missing', async t => {
-  const { list } = await service(t, shelf)
+  const { list } = await service(t, [...shelf, { ...shelf[0], _id: id(7) }, { ...shelf[0], _id: id(8) }])
   for (const orderBy of ['', 'id', 'id desc', 'title', 'title desc', 'published_year', 'published_year desc']) {
     const whole = (await list({ orderBy })).books.map(book => book.id)
-    const paged: string[] = []
-    let pageToken = ''
-    do {
-      const page = await list({ orderBy, pageSize: 2, pageToken })
-      paged.push(...page.books.map(book => book.id))
-      pageToken = page.nextPageToken
-    } while (pageToken !== '')
-    t.same(paged, whole, orderBy)
-    t.equal(new Set(paged).size, 6)
+    for (const pageSize of [1, 2, 4]) { // pages that end between equal values, and at them
+      const paged: string[] = []
+      let pageToken = ''
+      do {
+        const page = await list({ orderBy, pageSize, pageToken })
+        paged.push(...page.books.map(book => book.id))
+        pageToken = page.nextPageToken
+      } while (pageToken !== '')
+      t.same(paged, whole, `${orderBy}, ${pageSize} a page`)
+    }
+    t.equal(new Set(whole).size, 8)
   }
 })
 
