@@ -1,4 +1,5 @@
 /** The read model: each listed book as one document. */
+import { booksV1 } from '@bifold/proto'
 import { insert, projection, remove, replace } from '@bifold/cqrs'
 import type { BookDetails, BookEvent } from './book.ts'
 
@@ -16,9 +17,13 @@ export const catalogue = projection<BookEvent, BookView>({
     { authors: 1, _id: 1 },
     { language: 1, _id: 1 }
   ],
+  message: view => booksV1.Book.encode(message(view)).finish(),
   on: {
     BookAdded: ({ id, version, record }) => insert({ _id: id, version, ...record }),
     BookRevised: ({ id, version, record }) => replace({ _id: id, version, ...record }),
     BookWithdrawn: ({ id }) => remove(id)
   }
 })
+
+/** The book as the service answers it. */
+export const message = ({ _id: id, ...book }: BookView): booksV1.Book => booksV1.Book.fromPartial({ id, ...book })

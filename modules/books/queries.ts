@@ -1,9 +1,9 @@
 /** What can be asked about books. */
 import { Type } from 'typebox'
-import { booksV1 } from '@bifold/proto'
+import type { booksV1 } from '@bifold/proto'
 import type { Order, Queries } from '@bifold/cqrs'
 import { BookNotFound } from './errors.ts'
-import type { BookView } from './catalogue.ts'
+import { message, type BookView } from './catalogue.ts'
 
 const Id = Type.String({ format: 'uuid' })
 const Year = Type.Optional(Type.Integer({ minimum: -5000, maximum: 2200 }))
@@ -25,11 +25,7 @@ export const queries: Queries<typeof booksV1.BookQueryServiceDefinition, { books
     url: '/books/:id',
     summary: 'Get a book',
     input: Type.Object({ id: Id }),
-    async answer ({ id }, { books }) {
-      const [found] = await books.get([id.toLowerCase()])
-      if (found === undefined) throw new BookNotFound(id)
-      return message(found)
-    }
+    point: { view: 'books', id: ({ id }) => id.toLowerCase(), missing: ({ id }) => new BookNotFound(id) }
   },
   batchGetBooks: {
     url: '/books:batchGet',
@@ -72,5 +68,3 @@ function years (min: number | undefined, max: number | undefined) {
   if (min === undefined && max === undefined) return {}
   return { publishedYear: { ...min === undefined ? {} : { $gte: min }, ...max === undefined ? {} : { $lte: max } } }
 }
-
-const message = ({ _id: id, ...book }: BookView): booksV1.Book => booksV1.Book.fromPartial({ id, ...book })

@@ -17,6 +17,8 @@ export interface Projection<Event extends { type: string }, View extends Documen
   /** The MongoDB collection. */
   readonly collection: string
   readonly indexes: readonly Index[]
+  /** The encoded answer of a point read: stored beside the document when it is written, sent as it is when it is read. */
+  readonly message?: (view: View) => Uint8Array
   readonly on: { readonly [Type in Event['type']]: (event: Extract<Event, { type: Type }>) => Change<View> | readonly Change<View>[] }
 }
 
@@ -24,6 +26,7 @@ export interface Projection<Event extends { type: string }, View extends Documen
 export interface AnyProjection {
   readonly collection: string
   readonly indexes: readonly Index[]
+  readonly message?: (view: never) => Uint8Array
   readonly on: Readonly<Record<string, (event: never) => Change | readonly Change[]>>
 }
 

@@ -36,28 +36,45 @@ export interface PageRequest { where: Readonly<Record<string, unknown>>, order: 
 
 /** Reads one collection, within the deadline of the call that it was made for. */
 export interface Reader<View> {
-  /** The documents of these ids, in any order; those that do not exist are left out. */
+  /** The documents of these ids, in any order; those that do not exist are left out. Reads at the same time share one fetch. */
   get (ids: readonly string[]): Promise<View[]>
   /** A page after the one that gave `token`; keyset paging, so that pages stay right while documents come and go. */
   page (request: PageRequest): Promise<{ items: View[], nextToken: string }>
 }
 
-export interface Query<Request, Response, Views> {
+interface Route<Request> {
   /** The HTTP route of GET; `:name` fills the request's field of that name. */
   readonly url: string
   /** One line for the OpenAPI document. */
   readonly summary: string
   /** Checks the request's fields, on gRPC and HTTP alike: each field has a schema. */
   readonly input: TSchema & { readonly properties: Record<keyof Request, TSchema> }
+}
+
+/** A query that is answered from documents. */
+export interface AnswerQuery<Request, Response, Views> extends Route<Request> {
   readonly answer: (request: Request, views: { readonly [Name in keyof Views]: Reader<Views[Name]> }) => Promise<Response>
 }
+
+/** A query that is answered with the stored message of one document (`message` of its projection): no answer is cheaper. */
+export interface PointQuery<Request, Views> extends Route<Request> {
+  readonly point: {
+    readonly view: keyof Views & string
+    readonly id: (request: Request) => string
+    /** The error to throw when there is no such document. */
+    readonly missing: (request: Request) => Error
+  }
+}
+
+export type Query<Request, Response, Views> = AnswerQuery<Request, Response, Views> | PointQuery<Request, Views>
 
 /**
  * A query for each RPC of the service: a missing or misspelt RPC does not compile.
  *
  * @example
  * export const queries: Queries<typeof BookQueryServiceDefinition, { books: BookView }> = {
- *   getBook: { url: '/books/:id', summary: 'Get a book', input: Type.Object({ id: Uuid }), async answer ({ id }, { books }) { … } }
+ *   listBooks: { url: '/books', summary: 'List books', input: Type.Object({ … }), async answer ({ author }, { books }) { … } },
+ *   getBook: { url: '/books/:id', summary: 'Get a book', input: Type.Object({ id: Uuid }), point: { view: 'books', id: ({ id }) => id, missing: ({ id }) => new BookNotFound(id) } }
  * }
  */
 export type Queries<S extends Service, Views> = {

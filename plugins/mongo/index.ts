@@ -14,9 +14,17 @@ const connectionsMax = 20 // a transaction for each of 6 partitions, or the read
 export default fp<MongoOptions>(async (app, { url, connectionsMax: max = connectionsMax }) => {
   const client = connect(url, max)
   app.decorate('mongo', client.db())
+  app.decorate('mongoApart', (connections: number): MongoDb => {
+    const own = connect(url, connections)
+    app.addHook('onClose', async () => { await own.close() })
+    return own.db()
+  })
   healthOf(app).add('mongo', async () => { await client.db().command({ ping: 1 }) })
   app.addHook('onClose', async () => { await client.close() })
 }, { name: 'mongo', dependencies: ['health'] })
+
+/** The same database over connections that nobody else takes; closed with the app. To be asked for while the app boots. */
+export const mongoApartOf = (app: FastifyInstance): (connections: number) => MongoDb => app.getDecorator('mongoApart')
 
 export const mongoOf = (app: FastifyInstance): MongoDb => app.getDecorator<MongoDb>('mongo')
 

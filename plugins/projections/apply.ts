@@ -113,7 +113,7 @@ async function commit (client: MongoClient, db: Db, projection: AnyProjection, s
     }
     // One command for each kind, since folded changes may come in any order. Ordered all the same: after a refusal the transaction
     // is gone, and whatever else were sent would fail for that, as a fault to be tried again, and hide the refusal for ever.
-    const byKind = changes.toSorted((a, b) => kinds[a.op] - kinds[b.op]).map(operation)
+    const byKind = changes.toSorted((a, b) => kinds[a.op] - kinds[b.op]).map(change => operation(projection, change))
     if (byKind.length > 0) await db.collection<Document>(projection.collection).bulkWrite(byKind, { ordered: true, session })
     const kept = [...stretch.deadLetters, ...letters]
     if (kept.length > 0) {
@@ -127,12 +127,14 @@ async function commit (client: MongoClient, db: Db, projection: AnyProjection, s
 
 const kinds = { insert: 0, replace: 1, update: 1, remove: 2 } // as MongoDB's commands: insert, update, delete
 
-function operation (change: Change): AnyBulkWriteOperation<Document> {
+function operation ({ message }: AnyProjection, change: Change): AnyBulkWriteOperation<Document> {
   const filter = { _id: change.id }
+  const stored = (doc: Document) => message === undefined ? doc : { ...doc, _message: message(doc as never) }
   switch (change.op) {
-    case 'insert': return { insertOne: { document: change.doc } }
-    case 'replace': return { replaceOne: { filter, replacement: change.doc, upsert: true } }
-    case 'update': return { updateOne: { filter, update: { $set: change.set, $inc: change.inc }, upsert: true } }
+    case 'insert': return { insertOne: { document: stored(change.doc) } }
+    case 'replace': return { replaceOne: { filter, replacement: stored(change.doc), upsert: true } }
+    // The message of before is wrong now; the query service makes it from the document.
+    case 'update': return { updateOne: { filter, update: { $set: change.set, $inc: change.inc, ...message === undefined ? {} : { $unset: { _message: 1 } } }, upsert: true } }
     case 'remove': return { deleteOne: { filter } }
   }
 }

@@ -14,7 +14,7 @@ export function serviceDefinition ({ fullName, methods }: Service): ServiceDefin
     responseStream,
     requestSerialize: (value: unknown) => Buffer.from(requestType.encode(value).finish()),
     requestDeserialize: (bytes: Buffer) => requestType.decode(bytes),
-    responseSerialize: (value: unknown) => Buffer.from(responseType.encode(value).finish()),
+    responseSerialize: (value: unknown) => value instanceof Uint8Array ? asBuffer(value) : asBuffer(responseType.encode(value).finish()),
     responseDeserialize: (bytes: Buffer) => responseType.decode(bytes)
   }]))
 }
@@ -22,9 +22,7 @@ export function serviceDefinition ({ fullName, methods }: Service): ServiceDefin
 /** The handlers of a module's queries. */
 export function unary (answers: Readonly<Record<string, Answer>>, log: FastifyBaseLogger): Record<string, handleUnaryCall<unknown, unknown>> {
   return Object.fromEntries(Object.entries(answers).map(([name, answer]) => [name, (call: ServerUnaryCall<unknown, unknown>, reply: sendUnaryData<unknown>) => {
-    const gone = new AbortController()
-    call.on('cancelled', () => gone.abort())
-    answer(call.request, { deadline: deadlineOf(call), signal: gone.signal }).then(
+    answer(call.request, { deadline: deadlineOf(call), gone: () => call.cancelled, onGone: listener => call.on('cancelled', listener) }).then(
       response => reply(null, response),
       (error: unknown) => {
         if (!isDomainError(error)) log.error({ err: error, rpc: name }, 'query failed')
@@ -32,6 +30,8 @@ export function unary (answers: Readonly<Record<string, Answer>>, log: FastifyBa
       })
   }]))
 }
+
+const asBuffer = (bytes: Uint8Array): Buffer => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
 
 function deadlineOf (call: ServerUnaryCall<unknown, unknown>): number {
   const deadline = Number(call.getDeadline())

@@ -4,6 +4,7 @@ import type { FastifyReply, FastifyRequest, RouteOptions } from 'fastify'
 import { invalidInput, type Module } from '@bifold/cqrs'
 import { responses } from '@bifold/openapi'
 import type { Answer } from './answer.ts'
+import type { Call } from './call.ts'
 
 const deadlineMs = 5000 // as for gRPC
 
@@ -29,8 +30,8 @@ export function route (name: string, module: Module, answer: Answer): RouteOptio
     validatorCompiler: () => () => true, // the answer checks the request itself, as it does for gRPC
     handler: async (request, reply) => {
       const fields = { ...fromQuery(request.query as Record<string, unknown>, inQuery), ...request.params as object }
-      const response = await answer(requestType.fromJSON(fields), { deadline: Date.now() + deadlineMs, signal: goneSignal(request, reply) })
-      return responseType.toJSON(response)
+      const response = await answer(requestType.fromJSON(fields), { deadline: Date.now() + deadlineMs, ...presence(request, reply) })
+      return responseType.toJSON(response instanceof Uint8Array ? responseType.decode(response) : response)
     }
   }
 }
@@ -48,8 +49,7 @@ function fromQuery (query: Record<string, unknown>, known: readonly [string, obj
   }))
 }
 
-function goneSignal (request: FastifyRequest, reply: FastifyReply): AbortSignal {
-  const gone = new AbortController()
-  request.raw.once('close', () => { if (!reply.raw.writableEnded && request.raw.destroyed && request.socket.destroyed) gone.abort() })
-  return gone.signal
+function presence ({ raw }: FastifyRequest, reply: FastifyReply): Pick<Call, 'gone' | 'onGone'> {
+  const gone = () => raw.socket.destroyed && !reply.raw.writableEnded
+  return { gone, onGone: listener => { raw.socket.once('close', () => { if (gone()) listener() }) } }
 }

@@ -1,54 +1,42 @@
-/** Reads one collection within the deadline of a call: by ids, and page by page. */
+/** Reads one collection within the deadline of a call: page by page, by keyset; by ids, through the point reads. */
 import { createHash } from 'node:crypto'
 import { setTimeout } from 'node:timers/promises'
-import { MongoServerError, type Db, type Filter, type Document as MongoDocument } from 'mongodb'
-import { Cancelled, DeadlineExceeded, InvalidPageToken, Unavailable, type Order, type PageRequest, type Reader } from '@bifold/cqrs'
-import { isOutage } from '@bifold/mongo'
-
-/** Until when a call waits, and whether its caller is still there. */
-export interface Call { readonly deadline: number, readonly signal: AbortSignal }
+import type { Db, Filter, Document as MongoDocument } from 'mongodb'
+import { Cancelled, DeadlineExceeded, InvalidPageToken, type Order, type PageRequest, type Reader } from '@bifold/cqrs'
+import { outcomeOf, type Call } from './call.ts'
+import type { PointReads } from './point-reads.ts'
 
 type Value = string | number | boolean | null
 
 /** A reader of one collection for one call. */
-export function makeReader<View> (db: Db, collection: string, call: Call): Reader<View> {
+export function makeReader<View> (db: Db, collection: string, points: PointReads, call: Call): Reader<View> {
   return {
-    get: async ids => await within(call, async maxTimeMS =>
-      await db.collection(collection).find({ _id: { $in: [...ids] } } as never, { maxTimeMS }).toArray()) as View[],
+    get: async ids => await points.documents(ids, call) as View[],
 
     async page ({ where, order, size, token }) {
       const list = fingerprint(collection, where, order)
       const after = token === '' ? {} : keysetFilter(order, readToken(token, list, order))
       const found = await within(call, async maxTimeMS =>
-        await db.collection(collection).find({ $and: [where, after] }, { maxTimeMS }).sort(order as Record<string, 1 | -1>).limit(size + 1).toArray())
+        await db.collection(collection).find({ $and: [where, after] }, { maxTimeMS, projection: { _message: 0 } }).sort(order as Record<string, 1 | -1>).limit(size + 1).toArray())
       const items = found.slice(0, size)
       return { items: items as View[], nextToken: found.length > size ? writeToken(list, order, items.at(-1)!) : '' }
     }
   }
 }
 
-async function within<T> ({ deadline, signal }: Call, read: (maxTimeMS: number) => Promise<T>): Promise<T> {
-  const left = Math.ceil(deadline - Date.now())
-  if (signal.aborted) throw new Cancelled()
+async function within<T> (call: Call, read: (maxTimeMS: number) => Promise<T>): Promise<T> {
+  const left = Math.ceil(call.deadline - Date.now())
+  if (call.gone()) throw new Cancelled()
   if (left <= 0) throw new DeadlineExceeded()
   const timer = new AbortController()
+  const gone = new Promise<never>((resolve, reject) => call.onGone(() => reject(new Cancelled())))
   try {
-    return await Promise.race([read(left), setTimeout(left, undefined, { signal: timer.signal }).then(() => { throw new DeadlineExceeded() }), aborted(signal, timer.signal)])
+    return await Promise.race([read(left), setTimeout(left, undefined, { signal: timer.signal }).then(() => { throw new DeadlineExceeded() }), gone])
   } catch (error) {
-    throw meaning(error)
+    throw outcomeOf(error)
   } finally {
     timer.abort()
   }
-}
-
-async function aborted (signal: AbortSignal, done: AbortSignal): Promise<never> {
-  return await new Promise((resolve, reject) => signal.addEventListener('abort', () => reject(new Cancelled()), { once: true, signal: done }))
-}
-
-const maxTimeExpired = 50
-function meaning (error: unknown): unknown {
-  if (error instanceof MongoServerError && error.code === maxTimeExpired) return new DeadlineExceeded()
-  return isOutage(error) ? Object.assign(new Unavailable('MongoDB'), { cause: error }) : error
 }
 
 /**

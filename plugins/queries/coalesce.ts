@@ -1,0 +1,95 @@
+/** Reads by id that arrive while a fetch is in flight go out together as the next one. */
+import { Cancelled, DeadlineExceeded, Overloaded } from '@bifold/cqrs'
+import { outcomeOf, type Call } from './call.ts'
+
+export interface Coalesced<Found> {
+  /** What was found of these ids; `whole` asks for all of each document. */
+  read (ids: readonly string[], whole: boolean, call: Call): Promise<ReadonlyMap<string, Found>>
+  close (): void
+}
+
+/** One fetch for many callers: documents in whole if anyone needs them so. */
+export type Fetch<Found> = (ids: readonly string[], whole: boolean, maxTimeMs: number) => Promise<ReadonlyMap<string, Found>>
+
+const idsMax = 1000 // in one fetch; a thousand books are 1 MB
+const waitingMax = 10_000 // half a second of work at full rate; who comes later had better try again
+const sweepMs = 20 // a caller whose deadline has passed hears of it so much later at most
+
+interface Waiting<Found> {
+  readonly ids: readonly string[]
+  readonly whole: boolean
+  readonly call: Call
+  readonly resolve: (found: ReadonlyMap<string, Found>) => void
+  readonly reject: (error: unknown) => void
+}
+
+export function coalesce<Found> (fetch: Fetch<Found>): Coalesced<Found> {
+  let waiting: Waiting<Found>[] = []
+  const open = new Set<Waiting<Found>>() // those whose caller has not been answered
+  let fetching = false
+  let scheduled = false
+
+  const fail = (one: Waiting<Found>, error: unknown) => {
+    if (open.delete(one)) one.reject(error)
+  }
+
+  const begin = () => {
+    scheduled = false
+    if (fetching || waiting.length === 0) return
+    const [group, rest] = split(waiting)
+    waiting = rest
+    const wanted = group.filter(one => open.has(one) && isWanted(one, fail))
+    if (wanted.length === 0) return soon()
+    fetching = true
+    const ids = wanted.length === 1 ? wanted[0]!.ids : [...new Set(wanted.flatMap(one => one.ids))]
+    const leftMs = Math.ceil(Math.max(...wanted.map(({ call }) => call.deadline)) - Date.now())
+    fetch(ids, wanted.some(({ whole }) => whole), Math.max(1, leftMs)).then(
+      found => { for (const one of wanted) if (open.delete(one)) one.resolve(found) },
+      error => { for (const one of wanted) fail(one, outcomeOf(error)) }
+    ).finally(() => {
+      fetching = false
+      begin()
+    })
+  }
+
+  // Not at once: the calls that came in with one packet go out with one fetch, and the first of them waits microseconds.
+  const soon = () => {
+    if (scheduled) return
+    scheduled = true
+    setImmediate(begin)
+  }
+
+  const sweep = setInterval(() => {
+    const now = Date.now()
+    for (const one of open) if (one.call.deadline <= now) fail(one, new DeadlineExceeded())
+  }, sweepMs).unref()
+
+  return {
+    read: async (ids, whole, call) => await new Promise((resolve, reject) => {
+      if (open.size >= waitingMax) throw new Overloaded()
+      const one = { ids, whole, call, resolve, reject }
+      waiting.push(one)
+      open.add(one)
+      soon()
+    }),
+    close: () => clearInterval(sweep)
+  }
+}
+
+/** As many as one fetch takes, at least one; and the others. */
+function split<Found> (waiting: readonly Waiting<Found>[]): [Waiting<Found>[], Waiting<Found>[]] {
+  let taken = 0
+  for (let ids = 0; taken < waiting.length; taken++) {
+    ids += waiting[taken]!.ids.length
+    if (ids > idsMax && taken > 0) break
+  }
+  return [waiting.slice(0, taken), waiting.slice(taken)]
+}
+
+// Whoever is gone, or has no time left, costs no fetch.
+function isWanted<Found> (one: Waiting<Found>, fail: (one: Waiting<Found>, error: unknown) => void): boolean {
+  if (one.call.gone()) fail(one, new Cancelled())
+  else if (one.call.deadline <= Date.now()) fail(one, new DeadlineExceeded())
+  else return true
+  return false
+}
