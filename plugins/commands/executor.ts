@@ -34,7 +34,15 @@ export function makeExecutor (db: Db, metrics: Registry, { groupSizeMax, groupsM
   let committing = 0
   const sizes = new Histogram({ name: 'bifold_commit_group_size', help: 'Commands in one transaction', buckets: [1, 2, 5, 10, 20, 50, 100, 200, 500], registers: [metrics] })
 
+  // Not at once: the commands that came in with the same turn of the event loop share a transaction, and the first of them waits microseconds.
+  let scheduled = false
+  const soon = () => {
+    if (scheduled) return
+    scheduled = true
+    setImmediate(begin)
+  }
   const begin = () => {
+    scheduled = false
     while (committing < groupsMax && waiting.length > 0) {
       committing++
       const group = waiting.splice(0, groupSizeMax)
@@ -50,7 +58,7 @@ export function makeExecutor (db: Db, metrics: Registry, { groupSizeMax, groupsM
       if (waiting.length >= queueMax) throw new Overloaded()
       const { promise, resolve, reject } = Promise.withResolvers<Answer>()
       waiting.push({ request, settle: outcome => outcome.ok ? resolve(outcome.answer) : reject(outcome.error) })
-      begin()
+      soon()
       return promise
     }
   }

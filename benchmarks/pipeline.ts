@@ -1,0 +1,23 @@
+/** The four apps as a scenario uses them, and how far the projector has got. */
+import { setTimeout } from 'node:timers/promises'
+import type { Contender, Environment, Stores } from './environment.ts'
+
+export interface Pipeline { readonly gateway: Contender, readonly relay: Contender, readonly projector: Contender, readonly query: Contender }
+
+const drainMs = 300_000 // a backlog that is not done in five minutes is not being worked on
+
+export async function pipelineOf (env: Environment, stores: Stores): Promise<Pipeline> {
+  const [gateway, relay, projector, query] = await Promise.all((['gateway', 'relay', 'projector', 'query'] as const).map(async name => await env.start(name, stores.env)))
+  return { gateway: gateway!, relay: relay!, projector: projector!, query: query! }
+}
+
+/** Waits until each committed event is in the read models. */
+export async function untilDrained ({ relay, projector }: Pick<Pipeline, 'relay' | 'projector'>): Promise<void> {
+  const end = Date.now() + drainMs
+  for (let quiet = 0; quiet < 3;) { // the two lags are read one after the other: an event may be between them
+    const lag = await relay.metric('bifold_relay_lag_events') + await projector.metric('bifold_projector_lag_events')
+    quiet = lag === 0 ? quiet + 1 : 0
+    if (Date.now() > end) throw new Error(`The backlog of ${lag} events was not done within ${drainMs / 1000} s`)
+    await setTimeout(50)
+  }
+}

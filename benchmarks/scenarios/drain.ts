@@ -1,0 +1,113 @@
+/** Drain: how fast a backlog is done, and how much memory it takes. */
+import { setTimeout } from 'node:timers/promises'
+import type { Contender, Environment, Stores } from '../environment.ts'
+import { untilDrained } from '../pipeline.ts'
+import { addCommitted, reviseCommitted } from '../seed.ts'
+import { number, spreadOf, whole, type Bench, type Chart, type Goal, type Scenario, type Spread } from '../scenario.ts'
+
+const sampleMs = 50
+
+export interface Drained {
+  readonly perSecond: number
+  /** Seconds since the first event, and events done. */
+  readonly points: readonly (readonly [number, number])[]
+  /** The highest resident memory of each app, in bytes. */
+  readonly memory: Readonly<Record<string, number>>
+}
+
+export const drain: Scenario = {
+  name: 'drain',
+  async run (bench) {
+    const { env, quick, say, plan } = bench
+    const backlog = quick ? 20_000 : 200_000
+    const runs = { 'new books, projector': [] as Drained[], 'new books, relay and projector': [] as Drained[], 'revisions, projector': [] as Drained[] }
+    for (let round = 1; round <= plan.rounds; round++) {
+      const told = (text: string) => say(`round ${round} of ${plan.rounds}: ${text}`)
+      const stores = await env.stores()
+      told(`committing ${number(backlog)} new books`)
+      const ids = await addCommitted(stores, backlog)
+      told('relay and projector')
+      runs['new books, relay and projector'].push(await drainBoth(env, stores, backlog))
+      told(`committing ${number(backlog)} revisions`)
+      await reviseCommitted(stores, ids, 1)
+      told('projector, revisions')
+      runs['revisions, projector'].push(await drainProjector(env, stores, backlog))
+      told(`committing ${number(backlog)} new books`)
+      await addCommitted(stores, backlog)
+      told('projector, new books')
+      runs['new books, projector'].push(await drainProjector(env, stores, backlog))
+      await stores.remove()
+    }
+    return section(bench, backlog, runs)
+  }
+}
+
+function section ({ quick }: Bench, backlog: number, runs: Record<string, readonly Drained[]>) {
+  const rates = Object.entries(runs).map(([name, drained]): [string, Spread] => [name, spreadOf(drained.map(({ perSecond }) => perSecond))])
+  const memory = new Map<string, number>()
+  for (const drained of Object.values(runs).flat()) {
+    for (const [app, bytes] of Object.entries(drained.memory)) memory.set(app, Math.max(bytes, memory.get(app) ?? 0))
+  }
+  const rate = (name: string) => whole(rates.find(([other]) => other === name)![1].median)
+  const asked: Record<string, number> = { 'new books, projector': 40_000, 'revisions, projector': 25_000, 'new books, relay and projector': 25_000 }
+  const goals: Goal[] = [
+    ...Object.entries(asked).map(([name, asked]): Goal => ({ what: `drain: ${name}`, asked, sense: 'at least', measured: rate(name), unit: ' events/s' })),
+    ...[...memory].map(([app, bytes]): Goal => ({ what: `resident memory of the ${app} with ${number(backlog)} events of backlog`, asked: 300, sense: 'at most', measured: megabytes(bytes), unit: ' MB' }))
+  ]
+  const lines: Chart = { kind: 'lines', title: `A backlog of ${number(backlog)} events`, x: 's', y: 'events done', lines: Object.entries(runs).map(([name, [first]]) => ({ name, points: first!.points })) }
+  return {
+    scenario: 'drain',
+    title: 'Drain of a backlog',
+    sentence: `One projector applies ${number(rate('new books, projector'))} events/s of new books and ${number(rate('revisions, projector'))} of revisions; with the relay in the path, ${number(rate('new books, relay and projector'))}${quick ? ' (quick run: a small backlog)' : ''}.`,
+    tables: [
+      { columns: [`${number(backlog)} events`, 'events/s (median)', 'lowest', 'highest'], rows: rates.map(([name, { median, min, max }]) => [name, whole(median), whole(min), whole(max)]) },
+      { columns: ['app', 'highest resident memory, MB'], rows: [...memory].map(([app, bytes]) => [app, megabytes(bytes)]) }
+    ],
+    charts: [lines],
+    goals
+  }
+}
+
+const megabytes = (bytes: number) => whole(bytes / 1e6)
+
+/** Relay and projector are started on what is committed but not sent. */
+export async function drainBoth (env: Environment, stores: Stores, events: number): Promise<Drained> {
+  const projector = await env.start('projector', stores.env)
+  const relay = await env.start('relay', stores.env)
+  const drained = await watch(events, projector, { relay, projector })
+  await Promise.all([relay.stop(), projector.stop()])
+  return drained
+}
+
+/** The relay has done its part before the projector is started. */
+export async function drainProjector (env: Environment, stores: Stores, events: number): Promise<Drained> {
+  const relay = await env.start('relay', stores.env)
+  await untilSent(relay)
+  await relay.stop()
+  const projector = await env.start('projector', stores.env)
+  const drained = await watch(events, projector, { projector })
+  await projector.stop()
+  return drained
+}
+
+async function untilSent (relay: Contender) {
+  await untilDrained({ relay, projector: { metric: async () => 0 } as unknown as Contender })
+}
+
+async function watch (events: number, projector: Contender, apps: Readonly<Record<string, Contender>>): Promise<Drained> {
+  const memory: Record<string, number> = {}
+  const points: [number, number][] = []
+  let begun = performance.now()
+  for (let done = 0; done < events;) {
+    const at = performance.now()
+    done = await projector.metric('bifold_projector_events_total')
+    if (done === 0) begun = at
+    points.push([(at - begun) / 1000, done])
+    for (const [name, app] of Object.entries(apps)) memory[name] = Math.max(memory[name] ?? 0, await app.metric('process_resident_memory_bytes'))
+    await setTimeout(sampleMs)
+  }
+  const [first, last] = [points.find(([, done]) => done > 0)!, points.at(-1)!]
+  // From the first sample that shows progress, since the start of the process is no part of it; a tiny backlog may be done within one.
+  const seconds = last[0] - first[0]
+  return { perSecond: seconds > 0 ? (last[1] - first[1]) / seconds : last[1] / last[0], points, memory }
+}
