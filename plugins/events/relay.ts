@@ -3,12 +3,12 @@
  *
  * Every failure has one treatment: begin again at the confirmed place of the WAL, and skip what the topic has.
  */
-import kafkajs, { type Kafka, type Message, type Producer } from 'kafkajs'
+import type { Admin, Kafka, Message, Producer } from 'kafkajs'
 import { messageHeaders, type EventRow } from '@bifold/cqrs'
+import { makePartitioner } from '@bifold/kafka'
 import { readTails, type Tail } from './tail.ts'
 import { streamWal, type Wal } from './wal.ts'
 import type { Lsn, Row, WalTransaction } from './pgoutput.ts'
-import type { Admin } from 'kafkajs'
 
 export interface RelayOptions {
   readonly url: string
@@ -97,8 +97,7 @@ interface Queue {
 }
 
 function makeQueue (tails: readonly (Tail | undefined)[]): Queue {
-  const partitionOf = kafkajs.Partitioners.DefaultPartitioner()
-  const partitionMetadata = tails.map((_, partitionId) => ({ partitionId }) as never) // it only counts them
+  const partitionOf = makePartitioner(tails.length)
   const waiting: Outgoing[] = []
   let messages = 0
   let sending: Outgoing[] = []
@@ -111,7 +110,7 @@ function makeQueue (tails: readonly (Tail | undefined)[]): Queue {
     add ({ commit, end, rows }, timeline) {
       const all = rows.map((row, index) => {
         const sequence = `${hex(timeline, 8)}-${commit}-${hex(index, 8)}`
-        const partition = partitionOf({ topic: '', partitionMetadata, message: { key: row['aggregate_id']!, value: null } })
+        const partition = partitionOf(row['aggregate_id']!)
         return { sequence, partition, row }
       })
       const fresh = all.filter(({ sequence, partition }) => sequence > (tails[partition]?.sequence ?? ''))

@@ -1,0 +1,55 @@
+/** Our records against those of kafkajs: the same bytes out, the same fields in. */
+import { createRequire } from 'node:module'
+import t from 'tap'
+import fc from 'fast-check'
+import { execa } from 'execa'
+import 'kafkajs' // loaded first, so that its own functions stay in place
+import { decode, encode } from './records.ts'
+
+const require = createRequire(import.meta.url)
+const kafkajs = {
+  encode: require('kafkajs/src/protocol/recordBatch/record/v0'),
+  decode: require('kafkajs/src/protocol/recordBatch/record/v0/decoder'),
+  Decoder: require('kafkajs/src/protocol/decoder')
+}
+
+const bytes = fc.oneof(fc.string({ unit: 'grapheme' }), fc.uint8Array().map(array => Buffer.from(array)))
+const record = fc.record({
+  offsetDelta: fc.nat({ max: 100_000 }),
+  timestampDelta: fc.integer({ min: -100_000, max: 100_000_000 }),
+  key: fc.option(bytes),
+  value: fc.option(fc.oneof(bytes, fc.nat({ max: 100_000 }).map(size => Buffer.alloc(size, 'x')))),
+  headers: fc.dictionary(fc.string({ unit: 'grapheme' }), fc.oneof(bytes, fc.array(bytes, { minLength: 1, maxLength: 3 })), { noNullPrototype: true })
+})
+
+t.test('a record is written as kafkajs writes it', async t => {
+  t.not(encode, kafkajs.encode)
+  fc.assert(fc.property(record, given => {
+    const [own, theirs] = [encode(given), kafkajs.encode(given)]
+    return own.buffer.equals(theirs.buffer) && own.size() === theirs.size()
+  }))
+})
+
+t.test('a record is read as kafkajs reads it', async t => {
+  const batch = { firstOffset: '12345678901', firstTimestamp: '1700000000000', magicByte: 2, timestampType: 0, maxTimestamp: '1700000000500' }
+  t.not(decode, kafkajs.decode)
+  fc.assert(fc.property(record, fc.boolean(), (given, appended) => {
+    const context = { ...batch, timestampType: appended ? 1 : 0 }
+    const read = (decoder: typeof decode) => {
+      const from = new kafkajs.Decoder(encode(given).buffer)
+      from.readVarInt() // the length
+      return decoder(from, context)
+    }
+    t.strictSame(read(decode), read(kafkajs.decode))
+  }), { numRuns: 50 })
+})
+
+t.test('the apps use ours', async t => {
+  for (const app of ['relay', 'projector']) {
+    const script = `await import('@bifold/${app}/app')
+      const require = (await import('node:module')).createRequire('${import.meta.filename}')
+      console.log(require('kafkajs/src/protocol/recordBatch/record/v0').name)`
+    const { stdout } = await execa(process.execPath, ['--input-type=module', '--eval', script], { cwd: import.meta.dirname })
+    t.equal(stdout, encode.name, app)
+  }
+})
