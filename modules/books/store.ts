@@ -48,7 +48,12 @@ export const store: Store<Book> = {
     return rows.map(fromRow)
   },
 
-  constraints: { books_isbn_unique: ({ details }) => new IsbnTaken(details.isbn ?? '') },
+  unique: {
+    books_isbn_unique: {
+      value: ({ status, details }) => status === 'listed' ? details.isbn : undefined,
+      taken: isbn => new IsbnTaken(isbn)
+    }
+  },
   migrations
 }
 
