@@ -50,8 +50,9 @@ export async function commit (db: Db, requests: readonly Request[]): Promise<Out
   const group: Group = { states: new Map(), rounds: [newRound()], events: [], answers: new Map(), newKeys: new Set() }
   try {
     return await db.transaction().execute(async tx => {
-      await loadAnswers(tx, requests, group)
       await loadStates(tx, requests, group)
+      // After the locks: who repeats a request that is just being committed has waited for it, and sees its answer.
+      await loadAnswers(tx, requests, group)
       const outcomes = requests.map(request => decide(request, group))
       await save(tx, group)
       return outcomes
@@ -139,6 +140,14 @@ function change (aggregate: AnyAggregate, before: Versioned<unknown>, after: Ver
 }
 
 async function save (tx: Transaction<Tables>, { states, rounds, events, answers, newKeys }: Group) {
+  // First: who repeats a request meets its key, and not what the first one took.
+  if (newKeys.size > 0) {
+    const rows = [...newKeys].map(key => ({ key, ...answers.get(key)! }))
+    await sql`
+      insert into idempotency_keys (key, fingerprint, answer)
+      select key, fingerprint, answer from json_to_recordset(${JSON.stringify(rows)}::json) as row (key text, fingerprint text, answer json) order by key
+    `.execute(tx)
+  }
   for (const { changed } of rounds) {
     // In the order in which they were locked.
     for (const aggregate of states.keys()) {
@@ -152,13 +161,6 @@ async function save (tx: Transaction<Tables>, { states, rounds, events, answers,
       select aggregate, aggregate_id, version, type, value, request_id, traceparent, time
       from json_to_recordset(${JSON.stringify(events)}::json) as event (aggregate text, aggregate_id uuid, version integer,
         type text, value json, request_id text, traceparent text, time timestamptz)
-    `.execute(tx)
-  }
-  if (newKeys.size > 0) {
-    const rows = [...newKeys].map(key => ({ key, ...answers.get(key)! }))
-    await sql`
-      insert into idempotency_keys (key, fingerprint, answer)
-      select key, fingerprint, answer from json_to_recordset(${JSON.stringify(rows)}::json) as row (key text, fingerprint text, answer json) order by key
     `.execute(tx)
   }
 }
