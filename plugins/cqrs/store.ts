@@ -16,7 +16,7 @@ export interface Unique<State> {
 export interface Store<State> {
   /** Locks and loads the aggregates of these ids, in one statement and in the order of their ids; those that do not exist are left out. */
   load (tx: Transaction<never>, ids: readonly string[]): Promise<Versioned<State>[]>
-  /** Inserts or updates all these states, in one statement. */
+  /** Inserts or updates all these states, in one statement and in the order of what is unique, so that two gateways that add the same do not deadlock. */
   save (tx: Transaction<never>, states: readonly Versioned<State>[]): Promise<void>
   /** The aggregates that a reader may see, by rising id, from the one after `after`: for `npm run verify`. */
   page (db: Kysely<never>, after: string | undefined, limit: number): Promise<Versioned<State>[]>
