@@ -9,16 +9,16 @@ import { responses } from '@bifold/openapi'
 import { dbOf } from '@bifold/postgres'
 import { metricsOf } from '@bifold/service'
 import { clean } from './clean.ts'
-import { makeExecutor, type Executor } from './executor.ts'
+import { makeExecutor, type Executor, type Limits } from './executor.ts'
 import { expectedVersions, Headers, idempotencyKey, traceparent } from './headers.ts'
 
-export interface CommandsOptions { modules: readonly Module[] }
+export interface CommandsOptions { modules: readonly Module[], limits?: Limits }
 
 const Id = Type.Object({ id: Type.String({ format: 'uuid' }) })
 const Answer = Type.Object({ id: Type.String({ format: 'uuid' }), version: Type.Integer({ description: 'Rises by one with each event; also the ETag' }) })
 
-export default fp<CommandsOptions>(async (app, { modules }) => {
-  const executor = makeExecutor(dbOf(app), metricsOf(app))
+export default fp<CommandsOptions>(async (app, { modules, limits }) => {
+  const executor = makeExecutor(dbOf(app), metricsOf(app), limits)
   const counter = new Counter({ name: 'bifold_commands_total', help: 'Commands by what became of them', labelNames: ['command', 'outcome'], registers: [metricsOf(app)] })
   takeMergePatch(app)
   for (const module of modules) {
