@@ -30,11 +30,12 @@ export const store: Store<Book> = {
   },
 
   // One JSON parameter instead of twelve for each row: the statement's text is the same for any number of rows.
+  // By ISBN: the books are locked, but their new ISBNs may be wanted by another gateway too, and so in one order.
   async save (tx, states) {
     await sql`
       insert into books (id, version, withdrawn, title, authors, isbn, published_year, language, category, pages, price, description)
       select id, version, withdrawn, title, authors, isbn, published_year, language, category, pages, price, description
-      from json_populate_recordset(null::books, ${JSON.stringify(states.map(toRow))}::json) order by id
+      from json_populate_recordset(null::books, ${JSON.stringify(states.map(toRow))}::json) order by isbn
       on conflict (id) do update set
         version = excluded.version, withdrawn = excluded.withdrawn, title = excluded.title, authors = excluded.authors,
         isbn = excluded.isbn, published_year = excluded.published_year, language = excluded.language,
@@ -48,7 +49,12 @@ export const store: Store<Book> = {
     return rows.map(fromRow)
   },
 
-  constraints: { books_isbn_unique: ({ details }) => new IsbnTaken(details.isbn ?? '') },
+  unique: {
+    books_isbn_unique: {
+      value: ({ status, details }) => status === 'listed' ? details.isbn : undefined,
+      taken: isbn => new IsbnTaken(isbn)
+    }
+  },
   migrations
 }
 

@@ -21,11 +21,24 @@ interface NewEvent {
 /** What a group has loaded and changed so far; later commands of the group see the changes of earlier ones. */
 interface Group {
   readonly states: Map<AnyAggregate, Map<string, Versioned<unknown>>>
-  readonly changed: Map<AnyAggregate, Set<string>>
+  readonly rounds: Round[]
   readonly events: NewEvent[]
   readonly answers: Map<string, { fingerprint: string, answer: Answer }>
   readonly newKeys: Set<string>
 }
+
+/**
+ * Changes that are saved at once. PostgreSQL sees only the last state of each aggregate in it, not those between, in which
+ * a command may have wanted what another held. So each unique value is taken or freed at most once in a round: the command
+ * that does it again begins the next one, and each meets what it would meet alone. Groups rarely need a second round.
+ */
+interface Round {
+  readonly changed: Map<AnyAggregate, Map<string, Versioned<unknown>>>
+  /** The unique values that were taken or freed. */
+  readonly moved: Set<string>
+}
+
+const newRound = (): Round => ({ changed: new Map(), moved: new Set() })
 
 /**
  * Commits a group of commands.
@@ -34,11 +47,12 @@ interface Group {
  * @throws what PostgreSQL refused; then nothing of the group is done
  */
 export async function commit (db: Db, requests: readonly Request[]): Promise<Outcome[]> {
-  const group: Group = { states: new Map(), changed: new Map(), events: [], answers: new Map(), newKeys: new Set() }
+  const group: Group = { states: new Map(), rounds: [newRound()], events: [], answers: new Map(), newKeys: new Set() }
   try {
     return await db.transaction().execute(async tx => {
-      await loadAnswers(tx, requests, group)
       await loadStates(tx, requests, group)
+      // After the locks: who repeats a request that is just being committed has waited for it, and sees its answer.
+      await loadAnswers(tx, requests, group)
       const outcomes = requests.map(request => decide(request, group))
       await save(tx, group)
       return outcomes
@@ -55,7 +69,7 @@ async function loadAnswers (tx: Transaction<Tables>, requests: readonly Request[
   for (const { key, fingerprint, answer } of rows) group.answers.set(key, { fingerprint, answer })
 }
 
-async function loadStates (tx: Transaction<Tables>, requests: readonly Request[], { states, changed }: Group) {
+async function loadStates (tx: Transaction<Tables>, requests: readonly Request[], { states }: Group) {
   const wanted = new Map<AnyAggregate, Set<string>>()
   for (const { command: { aggregate, creates }, id } of requests) {
     if (!wanted.has(aggregate)) wanted.set(aggregate, new Set())
@@ -65,7 +79,6 @@ async function loadStates (tx: Transaction<Tables>, requests: readonly Request[]
   for (const [aggregate, ids] of [...wanted].sort(([a], [b]) => a.name < b.name ? -1 : 1)) {
     const loaded = ids.size === 0 ? [] : await aggregate.store.load(tx as never, [...ids])
     states.set(aggregate, new Map(loaded.map(state => [state.id, state])))
-    changed.set(aggregate, new Set())
   }
 }
 
@@ -89,10 +102,11 @@ function applyOnce (request: Request, { value, fingerprint }: NonNullable<Reques
   return answer
 }
 
-function apply ({ command, id, input, expected, requestId, traceparent }: Request, { states, changed, events }: Group): Answer {
+function apply ({ command, id, input, expected, requestId, traceparent }: Request, { states, rounds, events }: Group): Answer {
   const { aggregate } = command
   const loaded = states.get(aggregate)!
-  let { version, state } = loaded.get(id) ?? { version: 0, state: aggregate.initial }
+  const before = loaded.get(id) ?? { id, version: 0, state: aggregate.initial }
+  let { version, state } = before
   const now = new Date()
   // The rule first: that a book does not exist says more than that its version is another.
   const facts = command.decide(state as never, input as never, { id, now })
@@ -106,15 +120,39 @@ function apply ({ command, id, input, expected, requestId, traceparent }: Reques
   // Only now: a rule that throws half way has changed nothing.
   if (made.length > 0) {
     events.push(...made)
-    loaded.set(id, { id, version, state })
-    changed.get(aggregate)!.add(id)
+    const after = { id, version, state }
+    loaded.set(id, after)
+    change(aggregate, before, after, rounds)
   }
   return { id, version }
 }
 
-async function save (tx: Transaction<Tables>, { states, changed, events, answers, newKeys }: Group) {
-  for (const [aggregate, ids] of changed) {
-    if (ids.size > 0) await aggregate.store.save(tx as never, [...ids].map(id => states.get(aggregate)!.get(id)!))
+function change (aggregate: AnyAggregate, before: Versioned<unknown>, after: Versioned<unknown>, rounds: Round[]) {
+  const moved = Object.entries(aggregate.store.unique).flatMap(([constraint, { value }]) => {
+    const [from, to] = [value(before.state), value(after.state)]
+    return from === to ? [] : [from, to].filter(held => held !== undefined).map(held => `${constraint} ${held}`)
+  })
+  if (moved.some(value => rounds.at(-1)!.moved.has(value))) rounds.push(newRound())
+  const round = rounds.at(-1)!
+  for (const value of moved) round.moved.add(value)
+  if (!round.changed.has(aggregate)) round.changed.set(aggregate, new Map())
+  round.changed.get(aggregate)!.set(after.id, after)
+}
+
+async function save (tx: Transaction<Tables>, { states, rounds, events, answers, newKeys }: Group) {
+  // First: who repeats a request meets its key, and not what the first one took.
+  if (newKeys.size > 0) {
+    const rows = [...newKeys].map(key => ({ key, ...answers.get(key)! }))
+    await sql`
+      insert into idempotency_keys (key, fingerprint, answer)
+      select key, fingerprint, answer from json_to_recordset(${JSON.stringify(rows)}::json) as row (key text, fingerprint text, answer json) order by key
+    `.execute(tx)
+  }
+  for (const { changed } of rounds) {
+    // In the order in which they were locked.
+    for (const aggregate of states.keys()) {
+      if (changed.has(aggregate)) await aggregate.store.save(tx as never, [...changed.get(aggregate)!.values()])
+    }
   }
   // One JSON parameter for all rows: the statement's text is the same for any number of them.
   if (events.length > 0) {
@@ -125,22 +163,17 @@ async function save (tx: Transaction<Tables>, { states, changed, events, answers
         type text, value json, request_id text, traceparent text, time timestamptz)
     `.execute(tx)
   }
-  if (newKeys.size > 0) {
-    const rows = [...newKeys].map(key => ({ key, ...answers.get(key)! }))
-    await sql`
-      insert into idempotency_keys (key, fingerprint, answer)
-      select key, fingerprint, answer from json_to_recordset(${JSON.stringify(rows)}::json) as row (key text, fingerprint text, answer json) order by key
-    `.execute(tx)
-  }
 }
 
-/** What a violated constraint means in the words of the module. */
-function meaning (error: unknown, { states, changed }: Group): unknown {
-  const { constraint } = error as { constraint?: string }
-  for (const [aggregate, ids] of changed) {
-    const words = aggregate.store.constraints[constraint ?? '']
-    const [id] = ids
-    if (words !== undefined && id !== undefined) return words(states.get(aggregate)!.get(id)!.state)
+/** What a violated constraint means in the words of the module; for a command that was alone. */
+function meaning (error: unknown, { rounds: [round] }: Group): unknown {
+  const { constraint = '' } = error as { constraint?: string }
+  for (const [aggregate, changed] of round!.changed) {
+    const unique = aggregate.store.unique[constraint]
+    for (const { state } of changed.values()) {
+      const value = unique?.value(state)
+      if (value !== undefined) return unique!.taken(value)
+    }
   }
   return error
 }

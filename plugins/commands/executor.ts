@@ -55,7 +55,7 @@ export function makeExecutor (db: Db, metrics: Registry, { groupSizeMax, groupsM
   }
   return {
     execute (request) {
-      if (waiting.length >= queueMax) throw new Overloaded()
+      if (waiting.length >= queueMax) return Promise.reject(new Overloaded())
       const { promise, resolve, reject } = Promise.withResolvers<Answer>()
       waiting.push({ request, settle: outcome => outcome.ok ? resolve(outcome.answer) : reject(outcome.error) })
       soon()

@@ -56,6 +56,13 @@ export function testModule (t: Test, module: Module): void {
         }
       })
     })
+    t.test(`what is unique among ${aggregate.name} is held by a state, and by none before the first event`, async t => {
+      const story = tell(module, aggregate)
+      for (const [constraint, { value }] of Object.entries(aggregate.store.unique)) {
+        t.equal(value(aggregate.initial), undefined, constraint)
+        t.ok(story.some(({ state }) => typeof value(state) === 'string'), `the examples show ${constraint}`)
+      }
+    })
   }
 }
 

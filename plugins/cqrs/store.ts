@@ -5,15 +5,23 @@ import type { Migration } from 'kysely/migration'
 /** A state and the number of events that led to it; 0 for an aggregate without any. */
 export interface Versioned<State> { readonly id: string, readonly version: number, readonly state: State }
 
+/** A value that one aggregate at most may hold, such as an ISBN. */
+export interface Unique<State> {
+  /** What this state holds, in the form that the index compares; undefined if nothing. */
+  readonly value: (state: State) => string | undefined
+  /** The error of who wants what another holds. */
+  readonly taken: (value: string) => Error
+}
+
 export interface Store<State> {
   /** Locks and loads the aggregates of these ids, in one statement and in the order of their ids; those that do not exist are left out. */
   load (tx: Transaction<never>, ids: readonly string[]): Promise<Versioned<State>[]>
-  /** Inserts or updates all these states, in one statement. */
+  /** Inserts or updates all these states, in one statement and in the order of what is unique, so that two gateways that add the same do not deadlock. */
   save (tx: Transaction<never>, states: readonly Versioned<State>[]): Promise<void>
   /** The aggregates that a reader may see, by rising id, from the one after `after`: for `npm run verify`. */
   page (db: Kysely<never>, after: string | undefined, limit: number): Promise<Versioned<State>[]>
-  /** What a violated constraint means, by the constraint's name. */
-  readonly constraints: Readonly<Record<string, (state: State) => Error>>
+  /** What no two aggregates may hold at once, by the name of the unique index that guards it. */
+  readonly unique: Readonly<Record<string, Unique<State>>>
   /** The aggregate's tables, by a name that sorts after those before it. */
   readonly migrations: Readonly<Record<string, Migration>>
 }

@@ -15,6 +15,20 @@ t.test('several apps may migrate at once; each step is done once', async t => {
   t.same(rows, [{ plugin: 'pgoutput' }], 'the WAL is kept from the first event on')
 })
 
+t.test('a store declares what its unique indexes guard, and nothing else', async t => {
+  const { POSTGRES_URL } = await stores(t)
+  const db = connect(POSTGRES_URL, 1)
+  t.teardown(async () => await db.destroy())
+  await migrate(db, modules)
+  for (const { name, store } of modules.flatMap(({ aggregates }) => aggregates)) {
+    const { rows } = await sql<{ index: string }>`
+      select relname as index from pg_index join pg_class on oid = indexrelid
+      where indrelid = ${name}::regclass and indisunique and not indisprimary order by relname
+    `.execute(db)
+    t.same(Object.keys(store.unique).sort(), rows.map(({ index }) => index), name)
+  }
+})
+
 t.test('an outage is told from a statement that failed', async t => {
   const { POSTGRES_URL } = await stores(t)
   const db = connect(POSTGRES_URL, 1)
