@@ -7,6 +7,7 @@ import getPort from 'get-port'
 import { connect as connectMongo } from '@bifold/mongo'
 import { connect as connectPostgres, migrate, type Db } from '@bifold/postgres'
 import { modules } from '@bifold/modules'
+import { nodeFlags } from '@bifold/tools/apps'
 import { down, up, type StackEnv } from '@bifold/stack'
 import type { Db as MongoDb } from 'mongodb'
 
@@ -99,7 +100,7 @@ async function startProcess (name: string, env: Readonly<Record<string, string>>
   const [port, grpcPort] = [await getPort(), await getPort()]
   const ports = { ...app === undefined ? { PORT: String(port) } : { [app]: String(port) }, QUERY_GRPC_PORT: String(grpcPort) }
   const script = app === undefined ? `benchmarks/contenders/${name}.ts` : `apps/${name}/main.ts`
-  const child = execa(process.execPath, [...profiled(name), '--disable-warning=TimeoutNegativeWarning', script], { env: { ...env, ...ports }, stdin: 'ignore', ipc: true, buffer: false, reject: false, forceKillAfterDelay: stopMs })
+  const child = execa(process.execPath, [...profiled(name), ...nodeFlags(name), script], { env: { ...env, ...ports }, stdin: 'ignore', ipc: true, buffer: false, reject: false, forceKillAfterDelay: stopMs })
   mkdirSync(`${dir}/logs`, { recursive: true })
   const log = createWriteStream(`${dir}/logs/${name}.log`, { flags: 'a' })
   child.stdout.pipe(log, { end: false })

@@ -1,6 +1,6 @@
 /** Fills the stores with books: through the group commit, or straight into the read model. */
 import { Registry } from 'prom-client'
-import { v7 as uuidv7 } from 'uuid'
+import { newId } from '@bifold/commands/ids'
 import { limits, makeExecutor } from '@bifold/commands/executor'
 import { modules } from '@bifold/modules'
 import { sample } from './books.ts'
@@ -12,7 +12,7 @@ const batch = limits.groupSizeMax * limits.groupsMax
 
 /** Commits new books, as the gateway would; returns their ids. */
 export async function addCommitted ({ db }: Stores, count: number): Promise<string[]> {
-  const ids = Array.from({ length: count }, () => uuidv7())
+  const ids = Array.from({ length: count }, () => newId())
   await commitAll(db, ids, 'addBook', index => different[index % different.length]!)
   return ids
 }
@@ -34,7 +34,7 @@ async function commitAll (db: Stores['db'], ids: readonly string[], name: string
 /** Writes documents as the projector would. */
 export async function addProjected ({ mongo }: Stores, count: number): Promise<string[]> {
   const [{ collection, message, indexes }] = books.projections as [typeof books.projections[number]]
-  const documents = Array.from({ length: count }, (_, index) => ({ _id: uuidv7(), version: 1, ...different[index % different.length]! }))
+  const documents = Array.from({ length: count }, (_, index) => ({ _id: newId(), version: 1, ...different[index % different.length]! }))
   await mongo.collection<{ _id: string }>(collection).createIndexes(indexes.map(key => ({ key: { ...key } })))
   for (let begin = 0; begin < count; begin += batch) {
     await mongo.collection<{ _id: string }>(collection).insertMany(documents.slice(begin, begin + batch).map(document => ({ ...document, _message: message?.(document as never) })))

@@ -7,6 +7,9 @@ import pRetry from 'p-retry'
 export const appNames = ['gateway', 'relay', 'projector', 'query'] as const
 export type AppName = typeof appNames[number]
 
+/** What Node is started with. Apps that stream keep a small nursery: what they hold for a moment would fill a large one, and half as much memory again. */
+export const nodeFlags = (name: string): string[] => ['--disable-warning=TimeoutNegativeWarning', ...name === 'relay' || name === 'projector' ? ['--max-semi-space-size=4'] : []]
+
 export interface RunningApp {
   readonly name: AppName
   stop (): Promise<void>
@@ -33,7 +36,7 @@ export function runApp (name: AppName, { env, logFolder, say }: RunAppOptions): 
   const once = async () => {
     const begun = Date.now()
     // Its own process group, so that Ctrl-C reaches it once, through us; by the IPC channel it knows when we are gone.
-    const child = execa(process.execPath, ['--disable-warning=TimeoutNegativeWarning', `apps/${name}/main.ts`], { env, detached: true, cleanup: false, stdin: 'ignore', ipc: true, buffer: false, reject: false, forceKillAfterDelay: stopMs })
+    const child = execa(process.execPath, [...nodeFlags(name), `apps/${name}/main.ts`], { env, detached: true, cleanup: false, stdin: 'ignore', ipc: true, buffer: false, reject: false, forceKillAfterDelay: stopMs })
     const file = createWriteStream(log, { flags: 'a' })
     child.stdout.pipe(file, { end: false })
     child.stderr.pipe(file, { end: false })

@@ -1,7 +1,7 @@
 /** POST /books that is validated like the gateway's and then answered with nothing done: what HTTP itself costs, and so the ceiling of every write. */
-import { v7 as uuidv7 } from 'uuid'
 import type { FastifyInstance } from 'fastify'
 import { clean } from '@bifold/commands/clean'
+import { newId } from '@bifold/commands/ids'
 import { compiler } from '@bifold/cqrs'
 import { modules } from '@bifold/modules'
 import { serve } from '@bifold/service'
@@ -17,7 +17,7 @@ async function empty (app: FastifyInstance) {
     schema: { body: input },
     validatorCompiler: ({ schema }) => compile(schema as object),
     preValidation: async request => { request.body = clean(request.body) },
-    handler: async (_, reply) => reply.code(201).send({ id: uuidv7(), version: 1 })
+    handler: async (_, reply) => reply.code(201).send({ id: newId(), version: 1 })
   })
 }
 

@@ -1,9 +1,9 @@
 /** What the split is compared with: a plain Fastify app that reads and writes one PostgreSQL table. */
-import { v7 as uuidv7 } from 'uuid'
 import { Kysely, PostgresDialect, sql } from 'kysely'
 import pg from 'pg'
 import type { FastifyInstance } from 'fastify'
 import { clean } from '@bifold/commands/clean'
+import { newId } from '@bifold/commands/ids'
 import { compiler } from '@bifold/cqrs'
 import { modules } from '@bifold/modules'
 import { serve } from '@bifold/service'
@@ -59,7 +59,7 @@ async function monolith (app: FastifyInstance) {
     validatorCompiler: ({ schema }) => compile(schema as object),
     preValidation: async request => { request.body = clean(request.body) as Book },
     async handler ({ body }, reply) {
-      const id = uuidv7()
+      const id = newId()
       await storage.insert(db, id, body)
       return await reply.code(201).send({ id, version: 1 })
     }

@@ -1,7 +1,8 @@
 /** Reads the headers of a command: If-Match, Idempotency-Key, traceparent. */
-import { createHash, randomUUID } from 'node:crypto'
+import { createHash } from 'node:crypto'
 import type { FastifyRequest } from 'fastify'
 import { Type } from 'typebox'
+import { randomBytes } from './ids.ts'
 
 /** The headers as the OpenAPI document shows them. */
 export const Headers = Type.Object({
@@ -33,6 +34,5 @@ function sorted (value: unknown): unknown {
 /** The caller's trace with a span of our own, or a new trace (W3C Trace Context). */
 export function traceparent (header: string | string[] | undefined): string {
   const trace = typeof header === 'string' ? /^00-([0-9a-f]{32})-[0-9a-f]{16}-([0-9a-f]{2})$/.exec(header) : null
-  const random = () => randomUUID().replaceAll('-', '')
-  return `00-${trace?.[1] ?? random()}-${random().slice(16)}-${trace?.[2] ?? '00'}`
+  return `00-${trace?.[1] ?? randomBytes(16).toString('hex')}-${randomBytes(8).toString('hex')}-${trace?.[2] ?? '00'}`
 }

@@ -2,7 +2,6 @@
 import fp from 'fastify-plugin'
 import { Counter } from 'prom-client'
 import { Type } from 'typebox'
-import { v7 as uuidv7 } from 'uuid'
 import type { FastifyInstance, RouteOptions } from 'fastify'
 import { compiler, isDomainError, type BoundCommand, type Module } from '@bifold/cqrs'
 import { responses } from '@bifold/openapi'
@@ -10,6 +9,7 @@ import { dbOf } from '@bifold/postgres'
 import { metricsOf } from '@bifold/service'
 import { clean } from './clean.ts'
 import { makeExecutor, type Executor, type Limits } from './executor.ts'
+import { newId } from './ids.ts'
 import { expectedVersions, Headers, idempotencyKey, traceparent } from './headers.ts'
 
 export interface CommandsOptions { modules: readonly Module[], limits?: Limits }
@@ -58,7 +58,7 @@ function route (name: string, module: Module, command: BoundCommand, executor: E
     handler: async (request, reply) => {
       const { replayed, ...answer } = await counted(executor.execute({
         command,
-        id: creates ? uuidv7() : (request.params as { id: string }).id.toLowerCase(),
+        id: creates ? newId() : (request.params as { id: string }).id.toLowerCase(),
         input: request.body ?? {},
         expected: expectedVersions(request.headers['if-match']),
         key: idempotencyKey(request),

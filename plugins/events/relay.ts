@@ -28,7 +28,7 @@ interface Outgoing { readonly end: Lsn, readonly messages: readonly OutgoingMess
 interface OutgoingMessage { readonly message: Message & { partition: number }, readonly position: number }
 
 const batchMax = 1000 // messages, some 500 KB: half of Kafka's message.max.bytes for one partition's batch
-const bufferMax = 10_000 // messages read ahead of Kafka, some 10 MB; beyond, the WAL waits in PostgreSQL
+const bufferMax = 4000 // messages read ahead of Kafka, some 10 MB with their headers; beyond, the WAL waits in PostgreSQL
 
 /** Relays until the signal; rejects when anything fails, and is then to be called again. */
 export async function relay (options: RelayOptions, ready: () => void): Promise<void> {

@@ -21,7 +21,7 @@ export interface ConsumeOptions {
 }
 
 const fetchWaitMs = 20 // a partition that was busy misses the fetch in flight: a longer wait would be its latency
-const fetchBytesMax = 1024 * 1024 // of one partition: some 2,000 events, two transactions
+const fetchBytesMax = 256 * 1024 // of one partition: some 400 events; decoded they take ten times the room, and six partitions are read at once
 const eventsMax = 1000 // in one transaction: beyond, it gets slower than two
 const sessionMs = 10_000 // a projector that was killed loses its partitions after this time
 const heartbeatMs = 2000 // several in a session
