@@ -23,6 +23,7 @@ const apps = { gateway, relay, projector, query }
 /** Settings for every app, naming stores that only this test uses. */
 export interface Settings {
   HOST: string
+  WORKERS: number
   LOG_LEVEL: 'silent'
   POSTGRES_URL: string
   KAFKA_BROKERS: string
@@ -61,6 +62,7 @@ export async function stores (t: Test): Promise<Settings> {
   const named = (url: string) => Object.assign(new URL(url), { pathname: `/${name}` }).toString()
   const settings: Settings = {
     HOST: '127.0.0.1',
+    WORKERS: 1,
     LOG_LEVEL: 'silent',
     POSTGRES_URL: named(stack.POSTGRES_URL),
     KAFKA_BROKERS: stack.KAFKA_BROKERS,

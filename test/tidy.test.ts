@@ -67,7 +67,7 @@ function dead (files: readonly SourceFile[]): string[] {
   const named = files.filter(({ path }) => path === '.taprc' || basename(path) === 'package.json')
     .flatMap(({ path, text }) => [...text.matchAll(/[\w./-]+\.ts\b/g)].map(([name]) => join(dirname(path), name)))
   const reached = new Set<string>()
-  const next = [...code.keys()].filter(path => path.endsWith('.test.ts') || matchesGlob(path, '{apps/*/main,benchmarks/contenders/*}.ts') || named.includes(path))
+  const next = [...code.keys()].filter(path => path.endsWith('.test.ts') || matchesGlob(path, '{apps/*/main,benchmarks/contenders/*,plugins/service/workers-app}.ts') || named.includes(path))
   for (let path = next.pop(); path !== undefined; path = next.pop()) {
     if (reached.has(path)) continue
     reached.add(path)

@@ -2,7 +2,7 @@
 import { createWriteStream, mkdirSync } from 'node:fs'
 import { setTimeout } from 'node:timers/promises'
 import { execa } from 'execa'
-import pRetry from 'p-retry'
+import { keepRunning } from '@bifold/service'
 
 export const appNames = ['gateway', 'relay', 'projector', 'query'] as const
 export type AppName = typeof appNames[number]
@@ -15,8 +15,6 @@ export interface RunningApp {
   stop (): Promise<void>
 }
 
-const pauseMs = { first: 500, longest: 30_000 } // soon enough after one crash; no burden when it crashes for ever
-const healthyMs = 60_000 // after a minute the next death counts as the first again
 const stopMs = 20_000 // an app closes itself within 15 s; then it is killed
 
 export interface RunAppOptions {
@@ -34,7 +32,6 @@ export function runApp (name: AppName, { env, logFolder, say }: RunAppOptions): 
   let stopChild: (() => Promise<unknown>) | undefined
 
   const once = async () => {
-    const begun = Date.now()
     // Its own process group, so that Ctrl-C reaches it once, through us; by the IPC channel it knows when we are gone.
     const child = execa(process.execPath, [...nodeFlags(name), `apps/${name}/main.ts`], { env, detached: true, cleanup: false, stdin: 'ignore', ipc: true, buffer: false, reject: false, forceKillAfterDelay: stopMs })
     const file = createWriteStream(log, { flags: 'a' })
@@ -48,14 +45,8 @@ export function runApp (name: AppName, { env, logFolder, say }: RunAppOptions): 
     file.end()
     if (stopping.signal.aborted) return
     say(`${name} ended (${signal ?? `exit code ${exitCode}`}) and is started again; its log is ${log}`)
-    if (Date.now() - begun < healthyMs) throw new Error(`${name} ended`)
   }
-  const loop = async () => {
-    while (!stopping.signal.aborted) {
-      await pRetry(once, { retries: Infinity, minTimeout: pauseMs.first, maxTimeout: pauseMs.longest, signal: stopping.signal }).catch(() => {}) // only stopping ends the retries
-    }
-  }
-  const done = loop()
+  const done = keepRunning(once, stopping.signal)
   return {
     name,
     async stop () {

@@ -4,4 +4,4 @@ import { gateway } from './app.ts'
 import { config } from './config.ts'
 
 const settings = config()
-await serve(gateway, settings, { name: 'gateway', host: settings.HOST, port: settings.GATEWAY_PORT, logLevel: settings.LOG_LEVEL })
+await serve(gateway, settings, { name: 'gateway', host: settings.HOST, port: settings.GATEWAY_PORT, logLevel: settings.LOG_LEVEL, workers: settings.WORKERS })

@@ -1,4 +1,4 @@
-/** Runs the relay as a process. */
+/** Runs the relay as one process: a stream in commit order has one reader, whatever WORKERS says; a second relay is a standby. */
 import { serve } from '@bifold/service'
 import { relay } from './app.ts'
 import { config } from './config.ts'

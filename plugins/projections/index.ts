@@ -55,12 +55,13 @@ async function createIndexes (app: FastifyInstance, projections: readonly AnyPro
 
 function observeLag (app: FastifyInstance, topic: string, projections: readonly AnyProjection[], held: Map<number, number>) {
   const registers = [metricsOf(app)]
-  const oldest = new Gauge({ name: 'bifold_projector_oldest_seconds', help: 'Age of the oldest event that is in Kafka but not projected; 0 if there is none', registers })
+  const oldest = new Gauge({ name: 'bifold_projector_oldest_seconds', help: 'Age of the oldest event that is in Kafka but not projected; 0 if there is none', aggregator: 'max', registers })
   let behindSince: number | undefined
   // eslint-disable-next-line no-new
   new Gauge({
     name: 'bifold_projector_lag_events',
     help: 'Events that are in Kafka but not projected, of the projection that is furthest behind',
+    aggregator: 'max', // each worker measures the lag of all
     registers,
     async collect () {
       try {

@@ -5,6 +5,7 @@ import { Type, type Static, type TObject, type TProperties } from 'typebox'
 /** What every app can be told. */
 const base = {
   HOST: Type.String({ default: '127.0.0.1', description: 'The address to listen on' }),
+  WORKERS: Type.Integer({ minimum: 1, maximum: 64, default: 1, description: 'Processes that share the work and the ports' }),
   LOG_LEVEL: Type.Enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'], { default: 'info' })
 }
 

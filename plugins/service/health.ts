@@ -1,26 +1,32 @@
 /** Health: live as long as the process answers; ready only if every check passes, with the reason if not. */
 import fp from 'fastify-plugin'
 import type { FastifyInstance } from 'fastify'
+import type { Answers, Peers } from './workers.ts'
 
 /** Resolves with details worth showing, or rejects with the reason why the app cannot do its work. */
 export type Check = () => Promise<Record<string, unknown> | void>
 
 export interface Health {
   add (name: string, check: Check): void
-  ready (): Promise<{ ready: boolean, checks: Record<string, { ok: boolean, reason?: string }> }>
+  /** Of all workers of the app. */
+  ready (): Promise<Readiness>
 }
+
+export interface Readiness { readonly ready: boolean, readonly checks: Readonly<Record<string, { readonly ok: boolean, readonly reason?: string }>> }
 
 const checkTimeoutMs = 2000 // longer than a healthy server takes, shorter than a probe waits
 
-export default fp(async app => {
+export default fp<{ peers: Peers | undefined }>(async (app, { peers }) => {
   const checks = new Map<string, Check>()
   const health: Health = {
     add: (name, check) => { checks.set(name, check) },
-    async ready () {
-      const results = await Promise.all([...checks].map(async ([name, check]) => [name, await outcome(check)] as const))
-      return { ready: results.every(([, { ok }]) => ok), checks: Object.fromEntries(results) }
-    }
+    ready: async () => peers === undefined ? await own() : merged(await peers.ask('ready'))
   }
+  const own = async (): Promise<Readiness> => {
+    const results = await Promise.all([...checks].map(async ([name, check]) => [name, await outcome(check)] as const))
+    return { ready: results.every(([, { ok }]) => ok), checks: Object.fromEntries(results) }
+  }
+  peers?.answer('ready', own)
   app.decorate('health', health)
   app.get('/health/live', { schema: { hide: true } as object }, async () => ({ status: 'live' }))
   app.get('/health/ready', { schema: { hide: true } as object }, async (_, reply) => {
@@ -30,6 +36,16 @@ export default fp(async app => {
 }, { name: 'health' })
 
 export const healthOf = (app: FastifyInstance): Health => app.getDecorator<Health>('health')
+
+/** A check is passed if every worker passes it; the reason is that of one which does not. */
+function merged ({ answers, missing }: Answers<Readiness>): Readiness {
+  const checks: Record<string, { ok: boolean, reason?: string }> = {}
+  for (const [name, one] of answers.flatMap(({ checks }) => Object.entries(checks))) {
+    if (checks[name]?.ok ?? true) checks[name] = one
+  }
+  if (missing > 0) checks['workers'] = { ok: false, reason: `${missing} of ${answers.length + missing} workers do not answer` }
+  return { ready: Object.values(checks).every(({ ok }) => ok), checks }
+}
 
 async function outcome (check: Check) {
   const late = Promise.withResolvers<never>()

@@ -1,13 +1,17 @@
-/** Metrics for Prometheus, in a registry of the app's own. */
+/** Metrics for Prometheus, in a registry of the app's own; of several workers together. */
 import fp from 'fastify-plugin'
-import { collectDefaultMetrics, Registry } from 'prom-client'
+import { AggregatorRegistry, collectDefaultMetrics, Registry, type MetricObject } from 'prom-client'
 import type { FastifyInstance } from 'fastify'
+import type { Peers } from './workers.ts'
 
-export default fp(async app => {
+export default fp<{ peers: Peers | undefined }>(async (app, { peers }) => {
   const registry = new Registry()
   collectDefaultMetrics({ register: registry })
   app.decorate('metrics', registry)
-  app.get('/metrics', { schema: { hide: true } as object }, async (_, reply) => reply.type(registry.contentType).send(await registry.metrics()))
+  peers?.answer('metrics', async () => await registry.getMetricsAsJSON())
+  // Counters of the workers are added up; each gauge says with its `aggregator` what is to be done with several.
+  const all = async () => peers === undefined ? registry : AggregatorRegistry.aggregate([...(await peers.ask<MetricObject[]>('metrics')).answers])
+  app.get('/metrics', { schema: { hide: true } as object }, async (_, reply) => reply.type(registry.contentType).send(await (await all()).metrics()))
 }, { name: 'metrics' })
 
 export const metricsOf = (app: FastifyInstance): Registry => app.getDecorator<Registry>('metrics')

@@ -1,27 +1,37 @@
 /** Runs a Fastify app as a process: logger, request ids, health, metrics, graceful close. The only place that touches `process`. */
+import cluster from 'node:cluster'
 import { randomUUID } from 'node:crypto'
 import closeWithGrace from 'close-with-grace'
 import Fastify, { LogController, type FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
-import type { DestinationStream } from 'pino'
+import { pino, type DestinationStream } from 'pino'
 import problem from '@bifold/problem'
 import background from './background.ts'
 import health from './health.ts'
 import metrics from './metrics.ts'
+import { makePeers, supervise, type Peers } from './workers.ts'
 
-export interface Listen { name: string, host: string, port: number, logLevel: string }
+export interface Listen {
+  name: string
+  host: string
+  port: number
+  logLevel: string
+  /** Processes that share the port. */
+  workers?: number
+}
 
-export interface Naming { name: string, logLevel: string, logTo?: DestinationStream }
+export interface Naming { name: string, logLevel: string, logTo?: DestinationStream, peers?: Peers | undefined }
 
 /** An app: a function that registers its plugins. */
 export type App<Config> = (app: FastifyInstance, config: Config) => Promise<void>
 
 const closeMs = 15_000 // what was accepted is answered well within; below the 30 s that orchestrators wait before they kill
+const leadMs = 2000 // the workers' last moments, after they have closed
 const bodyBytesMax = 128 * 1024 // a book with every field at its bound has 90 KB in UTF-8
 const requestMs = 30_000 // a client that takes longer to send its request is not coming
 
 /** Builds an app without listening: what tests call, and `serve`. */
-export async function build<Config> (app: App<Config>, config: Config, { name, logLevel, logTo }: Naming): Promise<FastifyInstance> {
+export async function build<Config> (app: App<Config>, config: Config, { name, logLevel, logTo, peers }: Naming): Promise<FastifyInstance> {
   const server = Fastify({
     logger: { level: logLevel, name, redact: ['req.headers.authorization', 'req.headers.cookie'], ...logTo && { stream: logTo } },
     logController: new LogController({ disableRequestLogging: true }), // a line for each request would cost more than the request; failures are logged
@@ -39,8 +49,8 @@ export async function build<Config> (app: App<Config>, config: Config, { name, l
   server.addHook('onSend', async (_, reply) => { if (closing) reply.header('connection', 'close') })
   server.removeContentTypeParser('text/plain') // Fastify takes it by default; nothing of ours does
   await server.register(problem)
-  await server.register(health)
-  await server.register(metrics)
+  await server.register(health, { peers })
+  await server.register(metrics, { peers })
   await server.register(background)
   await server.register(fp(async child => app(child, config), { name: `${name}-app` }))
   return server
@@ -48,15 +58,31 @@ export async function build<Config> (app: App<Config>, config: Config, { name, l
 
 /** Builds an app, listens, and closes it on SIGINT, SIGTERM, an uncaught error, or when the process that supervises it is gone. */
 export async function serve<Config> (app: App<Config>, config: Config, listen: Listen): Promise<void> {
-  const server = await build(app, config, listen)
+  if (cluster.isPrimary && (listen.workers ?? 1) > 1) return lead(listen)
+  const peers = makePeers()
+  const server = await build(app, config, { ...listen, peers })
+  let closing = false
   const grace = closeWithGrace({ delay: closeMs, logger: server.log }, async ({ signal, err }) => {
+    closing = true // by Ctrl-C, which reaches the workers too, or by the primary
     if (err) server.log.fatal({ err }, 'closing after an error')
     else server.log.info({ signal }, 'closing')
     await server.close()
   })
-  process.once('disconnect', () => grace.close())
+  const closeOnce = () => { if (!closing) void grace.close() }
+  if (peers === undefined) process.once('disconnect', closeOnce)
+  else peers.onClose(closeOnce)
   process.title = `bifold-${listen.name}`
   await server.listen({ host: listen.host, port: listen.port })
+}
+
+/** The process that the workers belong to: it keeps them running, and has no port of its own. */
+function lead ({ name, logLevel, workers = 1 }: Listen): void {
+  const log = pino({ level: logLevel, name })
+  const { stop } = supervise(workers, log)
+  const grace = closeWithGrace({ delay: closeMs + leadMs, logger: log }, async () => { await stop() })
+  process.once('disconnect', () => grace.close())
+  process.title = `bifold-${name}`
+  log.info({ workers }, 'started')
 }
 
 // A client's own id if it is a sane one, so that its logs and ours can be joined.

@@ -1,0 +1,26 @@
+/** An app for the tests of the workers: counts what it is asked, and can be told to be unwell. */
+import { setTimeout } from 'node:timers/promises'
+import { Counter, Gauge } from 'prom-client'
+import { healthOf, loadConfig, metricsOf, serve, setting } from './index.ts'
+
+const settings = loadConfig({ PORT: setting.port(0) })
+
+await serve(async app => {
+  const registers = [metricsOf(app)]
+  const asked = new Counter({ name: 'asked_total', help: 'Requests', registers })
+  new Gauge({ name: 'lag', help: 'The same for all', aggregator: 'max', registers }).set(7)
+  new Gauge({ name: 'unknown', help: 'Not known', aggregator: 'max', registers }).set(NaN)
+  let well = true
+  healthOf(app).add('mood', async () => {
+    if (!well) throw new Error('one of us is unwell')
+  })
+  app.get('/pid', async () => {
+    asked.inc()
+    return { pid: process.pid }
+  })
+  app.get('/slow', async () => {
+    await setTimeout(300)
+    return { pid: process.pid }
+  })
+  app.get('/unwell', async () => { well = false })
+}, settings, { name: 'fixture', host: settings.HOST, port: settings.PORT, logLevel: settings.LOG_LEVEL, workers: settings.WORKERS })
