@@ -22,8 +22,8 @@ async function fixture (t: Test) {
   const child = start(t, 'plugins/service/workers-app.ts', { PORT: String(port) })
   const url = `http://127.0.0.1:${port}`
   // A connection of its own for each request, so that both workers get some; one that was being handed to a worker when it was killed stays unanswered.
-  const get = async (path: string) => await fetch(`${url}${path}`, { headers: { connection: 'close' }, signal: AbortSignal.timeout(5000) })
-  const ready = async () => await (await get('/health/ready')).json() as { status: string, checks: Record<string, { ok: boolean, reason?: string }> }
+  const get = async (path: string, patienceMs = 5000) => await fetch(`${url}${path}`, { headers: { connection: 'close' }, signal: AbortSignal.timeout(patienceMs) })
+  const ready = async () => await (await get('/health/ready', 200)).json() as { status: string, checks: Record<string, { ok: boolean, reason?: string }> }
   await until(async () => (await ready()).status === 'ready', 'both workers')
   const pids = async () => new Set(await Promise.all(Array.from({ length: 20 }, async () => (await (await get('/pid')).json() as { pid: number }).pid)))
   return { child, get, ready, pids }
