@@ -102,7 +102,7 @@ t.test('a plain consumer rebuilds the collection from task and data alone', asyn
     if (task === 'delete') collection.delete(data.id)
     else collection.set(data.id, data)
   }
-  const documents = await line.mongo.collection('books').find().sort({ _id: 1 }).toArray()
+  const documents = await line.mongo.collection('books').find({}, { projection: { _message: 0 } }).sort({ _id: 1 }).toArray()
   t.same([...collection.values()].sort((a, b) => (a as { id: string }).id < (b as { id: string }).id ? -1 : 1), documents.map(({ _id: id, ...book }) => ({ id, ...book })))
 })
 

@@ -22,7 +22,7 @@ const counts = projection<Counted | Named, Count>({
 })
 
 const event = (offset: number, type: string, id: string, data: object) => ({
-  message: { offset: String(offset), key: Buffer.from(id), value: Buffer.from('{}') },
+  message: { timestamp: '0', offset: String(offset), key: Buffer.from(id), value: Buffer.from('{}') },
   envelope: { type, id, data, record: {}, aggregate: 'counts', task: 'update', version: 1, time: new Date(), sequence: String(offset).padStart(4, '0'), requestId: '' } satisfies Envelope
 })
 const stretch = (events: ReturnType<typeof event>[], next: number): Stretch => ({ topic: 'topic', partition: 0, events, deadLetters: [], next })

@@ -1,0 +1,82 @@
+/** A lane: in order, one stretch after the other, and no more ahead than its bound. */
+import { setImmediate } from 'node:timers/promises'
+import t from 'tap'
+import { makeLane } from './lane.ts'
+import type { RawMessage } from './apply.ts'
+
+const messages = (from: number, count: number, bytes = 100): RawMessage[] =>
+  Array.from({ length: count }, (_, index) => ({ offset: String(from + index), timestamp: String(1000 + from + index), key: null, value: Buffer.alloc(bytes) }))
+
+function lane (start = 0) {
+  const told: string[] = []
+  const held: (number | undefined)[] = []
+  const projected: string[][] = []
+  const gates: PromiseWithResolvers<void>[] = []
+  const one = makeLane({
+    start,
+    async project (stretch) {
+      projected.push(stretch.map(({ offset }) => offset))
+      gates.push(Promise.withResolvers())
+      await gates.at(-1)!.promise
+    },
+    pause: () => told.push('pause'),
+    resume: () => told.push('resume'),
+    holding: since => held.push(since),
+    failed: error => told.push((error as Error).message)
+  })
+  return { one, told, held, projected, gates }
+}
+
+t.test('what comes in during a stretch is the next one, in order', async t => {
+  const { one, projected, gates, held } = lane(5)
+  t.equal(one.next, 5)
+  one.add(messages(5, 2))
+  one.add(messages(7, 600))
+  t.equal(one.next, 607)
+  t.same(projected.map(stretch => [stretch[0], stretch.length]), [['5', 2]])
+  gates[0]!.resolve()
+  await setImmediate()
+  t.same(projected.map(stretch => [stretch[0], stretch.length]), [['5', 2], ['7', 500]], 'one at a time, of 500 at most')
+  gates[1]!.resolve()
+  await setImmediate()
+  gates[2]!.resolve()
+  await setImmediate()
+  t.same(projected.flat(), messages(5, 602).map(({ offset }) => offset))
+  t.same(held, [1005, 1007, 1507, undefined], 'the oldest that waits')
+})
+
+t.test('too much ahead pauses the partition until there is room', async t => {
+  const { one, told, gates } = lane()
+  one.add(messages(0, 1))
+  one.add(messages(1, 2, 60_000))
+  t.same(told, [])
+  one.add(messages(3, 1, 60_000))
+  one.add(messages(4, 1, 60_000))
+  t.same(told, ['pause'], 'once')
+  gates[0]!.resolve()
+  await setImmediate()
+  t.same(told, ['pause', 'resume'])
+})
+
+t.test('a lane that is stopped ends after its stretch; one that fails takes nothing more', async t => {
+  const { one, projected, gates } = lane()
+  one.add(messages(0, 501))
+  one.add(messages(501, 1))
+  let stopped = false
+  const stopping = one.stop().then(() => { stopped = true })
+  await setImmediate()
+  t.notOk(stopped, 'what is under way is waited for')
+  gates[0]!.resolve()
+  await stopping
+  t.equal(projected.length, 1)
+  one.add(messages(502, 1))
+  t.equal(projected.length, 1)
+
+  const failing = lane()
+  failing.one.add(messages(0, 1))
+  failing.one.add(messages(1, 1))
+  failing.gates[0]!.reject(new Error('away'))
+  await setImmediate()
+  failing.one.add(messages(2, 1))
+  t.same([failing.told, failing.projected], [['away'], [['0']]])
+})

@@ -1,0 +1,80 @@
+/** One partition's way through the projector: what was read ahead waits here, and is projected stretch by stretch. */
+import type { RawMessage } from './apply.ts'
+
+export interface LaneOptions {
+  /** The first message to project. */
+  readonly start: number
+  readonly project: (messages: readonly RawMessage[]) => Promise<void>
+  /** Told to read no more of the partition for now, and to go on. */
+  readonly pause: () => void
+  readonly resume: () => void
+  /** Told the time of the oldest message that waits; undefined if there is none. */
+  readonly holding: (since: number | undefined) => void
+  /** Told why the lane has ended by itself. */
+  readonly failed: (error: unknown) => void
+}
+
+export interface Lane {
+  /** The message that is expected next. */
+  readonly next: number
+  add (messages: readonly RawMessage[]): void
+  /** Resolves when nothing is under way any more. */
+  stop (): Promise<void>
+}
+
+const stretchMax = 500 // events in one transaction: larger ones are not faster, and six partitions hold one each
+const aheadBytesMax = 128 * 1024 // that wait for the next transaction, some 400 events; beyond, they wait in Kafka
+
+export function makeLane ({ start, project, pause, resume, holding, failed }: LaneOptions): Lane {
+  let waiting: RawMessage[] = []
+  let waitingBytes = 0
+  let next = start
+  let [busy, paused] = [false, false]
+  const stopping = new AbortController()
+  let work = Promise.resolve()
+
+  const run = async () => {
+    try {
+      while (waiting.length > 0 && !stopping.signal.aborted) {
+        const stretch = waiting.slice(0, stretchMax)
+        waiting = waiting.slice(stretchMax)
+        waitingBytes -= bytes(stretch)
+        if (paused && waitingBytes < aheadBytesMax) {
+          paused = false
+          resume()
+        }
+        await project(stretch)
+        holding(waiting.length === 0 ? undefined : Number(waiting[0]!.timestamp))
+      }
+    } catch (error) {
+      stopping.abort()
+      failed(error)
+    } finally {
+      busy = false
+    }
+  }
+
+  return {
+    get next () { return next },
+    add (messages) {
+      if (stopping.signal.aborted || messages.length === 0) return
+      if (waiting.length === 0 && !busy) holding(Number(messages[0]!.timestamp))
+      waiting.push(...messages)
+      waitingBytes += bytes(messages)
+      next = Number(messages.at(-1)!.offset) + 1
+      if (waitingBytes >= aheadBytesMax && !paused) {
+        paused = true
+        pause()
+      }
+      if (busy) return
+      busy = true
+      work = run()
+    },
+    async stop () {
+      stopping.abort()
+      await work
+    }
+  }
+}
+
+const bytes = (messages: readonly RawMessage[]): number => messages.reduce((total, { value }) => total + (value?.length ?? 0), 0)
