@@ -6,6 +6,7 @@ import { addCommitted, reviseCommitted } from '../seed.ts'
 import { number, spreadOf, whole, type Bench, type Chart, type Goal, type Scenario, type Spread } from '../scenario.ts'
 
 const sampleMs = 50
+const drainMs = 300_000 // a backlog that is not done in five minutes is not being worked on
 
 export interface Drained {
   readonly perSecond: number
@@ -98,10 +99,12 @@ async function watch (events: number, projector: Contender, apps: Readonly<Recor
   const memory: Record<string, number> = {}
   const points: [number, number][] = []
   let begun = performance.now()
+  const end = begun + drainMs
   for (let done = 0; done < events;) {
     const at = performance.now()
     done = await projector.metric('bifold_projector_events_total')
     if (done === 0) begun = at
+    if (at > end) throw new Error(`${done} of ${events} events were done within ${drainMs / 1000} s`)
     points.push([(at - begun) / 1000, done])
     for (const [name, app] of Object.entries(apps)) memory[name] = Math.max(memory[name] ?? 0, await app.metric('process_resident_memory_bytes'))
     await setTimeout(sampleMs)

@@ -23,7 +23,7 @@ export interface Lane {
 }
 
 const stretchMax = 500 // events in one transaction: larger ones are not faster, and six partitions hold one each
-const aheadBytesMax = 128 * 1024 // that wait for the next transaction, some 400 events; beyond, they wait in Kafka
+const aheadBytesMax = 512 * 1024 // that wait, some 1,000 events; beyond, they wait in Kafka until half of it is done: a partition that is resumed waits for the fetch in flight
 
 export function makeLane ({ start, project, pause, resume, holding, failed }: LaneOptions): Lane {
   let waiting: RawMessage[] = []
@@ -39,7 +39,7 @@ export function makeLane ({ start, project, pause, resume, holding, failed }: La
         const stretch = waiting.slice(0, stretchMax)
         waiting = waiting.slice(stretchMax)
         waitingBytes -= bytes(stretch)
-        if (paused && waitingBytes < aheadBytesMax) {
+        if (paused && waitingBytes < aheadBytesMax / 2) {
           paused = false
           resume()
         }
