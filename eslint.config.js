@@ -1,6 +1,6 @@
 import neostandard from 'neostandard'
 
-const onlyService = 'Only plugins/service touches `process`.'
+const onlyService = 'Only plugins/service touches `process` and `cluster`.'
 
 export default [
   ...neostandard({ ts: true, ignores: ['proto/gen/**', '.stack/**', '.stack-test/**', '.tap/**', '.turbo/**'] }),
@@ -21,7 +21,7 @@ export default [
     rules: {
       'no-restricted-globals': ['error', { name: 'process', message: onlyService }],
       'no-restricted-properties': ['error', { object: 'globalThis', property: 'process', message: onlyService }],
-      'no-restricted-imports': ['error', { paths: ['node:process', 'process'].map(name => ({ name, message: onlyService })) }]
+      'no-restricted-imports': ['error', { paths: ['node:process', 'process', 'node:cluster', 'cluster'].map(name => ({ name, message: onlyService })) }]
     }
   }
 ]

@@ -40,8 +40,11 @@ export default fp<GrpcOptions>(async (app, { host, port }) => {
   const health = new HealthImplementation({ '': 'NOT_SERVING' })
   health.addToServer(server)
   let timer: NodeJS.Timeout | undefined
+  let closing = false
   const tell = async () => {
-    health.setStatus('', (await healthOf(app).ready()).ready ? 'SERVING' : 'NOT_SERVING')
+    const { ready } = await healthOf(app).ready()
+    if (closing) return
+    health.setStatus('', ready ? 'SERVING' : 'NOT_SERVING')
     timer = setTimeout(tell, healthMs)
   }
   app.addHook('onReady', async () => {
@@ -50,6 +53,7 @@ export default fp<GrpcOptions>(async (app, { host, port }) => {
     void tell() // not waited for: a server that is away must not hold up the boot
   })
   app.addHook('preClose', async () => {
+    closing = true
     clearTimeout(timer)
     health.setStatus('', 'NOT_SERVING')
     await shutdown(server)

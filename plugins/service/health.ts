@@ -20,12 +20,13 @@ export default fp<{ peers: Peers | undefined }>(async (app, { peers }) => {
   const checks = new Map<string, Check>()
   const health: Health = {
     add: (name, check) => { checks.set(name, check) },
-    ready: async () => peers === undefined ? await own() : merged(await peers.ask('ready'))
+    ready: async () => peers === undefined ? await own() : await peers.ask<Readiness>('ready').then(merged, apart)
   }
   const own = async (): Promise<Readiness> => {
     const results = await Promise.all([...checks].map(async ([name, check]) => [name, await outcome(check)] as const))
     return { ready: results.every(([, { ok }]) => ok), checks: Object.fromEntries(results) }
   }
+  const apart = async (error: unknown): Promise<Readiness> => ({ ready: false, checks: { ...(await own()).checks, workers: { ok: false, reason: reason(error) } } })
   peers?.answer('ready', own)
   app.decorate('health', health)
   app.get('/health/live', { schema: { hide: true } as object }, async () => ({ status: 'live' }))
@@ -38,12 +39,14 @@ export default fp<{ peers: Peers | undefined }>(async (app, { peers }) => {
 export const healthOf = (app: FastifyInstance): Health => app.getDecorator<Health>('health')
 
 /** A check is passed if every worker passes it; the reason is that of one which does not. */
-function merged ({ answers, missing }: Answers<Readiness>): Readiness {
+function merged ({ answers, starting, silent }: Answers<Readiness>): Readiness {
   const checks: Record<string, { ok: boolean, reason?: string }> = {}
   for (const [name, one] of answers.flatMap(({ checks }) => Object.entries(checks))) {
     if (checks[name]?.ok ?? true) checks[name] = one
   }
-  if (missing > 0) checks['workers'] = { ok: false, reason: `${missing} of ${answers.length + missing} workers do not answer` }
+  const of = `of ${answers.length + starting + silent} workers`
+  if (starting > 0) checks['workers'] = { ok: false, reason: `being started: ${starting} ${of}` }
+  if (silent > 0) checks['workers'] = { ok: false, reason: `no answer from ${silent} ${of}` }
   return { ready: Object.values(checks).every(({ ok }) => ok), checks }
 }
 

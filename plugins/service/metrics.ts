@@ -2,6 +2,7 @@
 import fp from 'fastify-plugin'
 import { AggregatorRegistry, collectDefaultMetrics, Registry, type MetricObject } from 'prom-client'
 import type { FastifyInstance } from 'fastify'
+import { Unavailable } from '@bifold/cqrs'
 import type { Peers } from './workers.ts'
 
 export default fp<{ peers: Peers | undefined }>(async (app, { peers }) => {
@@ -10,7 +11,12 @@ export default fp<{ peers: Peers | undefined }>(async (app, { peers }) => {
   app.decorate('metrics', registry)
   peers?.answer('metrics', async () => await registry.getMetricsAsJSON())
   // Counters of the workers are added up; each gauge says with its `aggregator` what is to be done with several.
-  const all = async () => peers === undefined ? registry : AggregatorRegistry.aggregate([...(await peers.ask<MetricObject[]>('metrics')).answers])
+  const all = async () => {
+    if (peers === undefined) return registry
+    const { answers, silent } = await peers.ask<MetricObject[]>('metrics')
+    if (silent > 0) throw new Unavailable('A worker') // a counter that fell and rose again would be taken for that many events
+    return AggregatorRegistry.aggregate([...answers])
+  }
   app.get('/metrics', { schema: { hide: true } as object }, async (_, reply) => reply.type(registry.contentType).send(await (await all()).metrics()))
 }, { name: 'metrics' })
 

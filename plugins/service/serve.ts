@@ -18,6 +18,8 @@ export interface Listen {
   logLevel: string
   /** Processes that share the port. */
   workers?: number
+  /** It is one process, whatever `workers` says. */
+  alone?: boolean
 }
 
 export interface Naming { name: string, logLevel: string, logTo?: DestinationStream, peers?: Peers | undefined }
@@ -58,9 +60,11 @@ export async function build<Config> (app: App<Config>, config: Config, { name, l
 
 /** Builds an app, listens, and closes it on SIGINT, SIGTERM, an uncaught error, or when the process that supervises it is gone. */
 export async function serve<Config> (app: App<Config>, config: Config, listen: Listen): Promise<void> {
-  if (cluster.isPrimary && (listen.workers ?? 1) > 1) return lead(listen)
+  const { workers = 1, alone = false } = listen
+  if (cluster.isPrimary && workers > 1 && !alone) return lead(listen)
   const peers = makePeers()
   const server = await build(app, config, { ...listen, peers })
+  if (alone && workers > 1) server.log.info({ workers }, 'it stays one process, whatever WORKERS says')
   let closing = false
   const grace = closeWithGrace({ delay: closeMs, logger: server.log }, async ({ signal, err }) => {
     closing = true // by Ctrl-C, which reaches the workers too, or by the primary

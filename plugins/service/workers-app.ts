@@ -1,9 +1,11 @@
-/** An app for the tests of the workers: counts what it is asked, and can be told to be unwell. */
+/** An app for the tests of the workers: counts what it is asked, and can be told to be unwell, or not to get up. */
+import cluster from 'node:cluster'
 import { setTimeout } from 'node:timers/promises'
 import { Counter, Gauge } from 'prom-client'
+import { Type } from 'typebox'
 import { healthOf, loadConfig, metricsOf, serve, setting } from './index.ts'
 
-const settings = loadConfig({ PORT: setting.port(0) })
+const settings = loadConfig({ PORT: setting.port(0), SLEEPER: Type.Integer({ default: 0 }) })
 
 await serve(async app => {
   const registers = [metricsOf(app)]
@@ -14,6 +16,10 @@ await serve(async app => {
   healthOf(app).add('mood', async () => {
     if (!well) throw new Error('one of us is unwell')
   })
+  if (cluster.worker?.id === settings.SLEEPER) {
+    app.log.warn('sleeping')
+    await setTimeout(120_000) // longer than a test may take
+  }
   app.get('/pid', async () => {
     asked.inc()
     return { pid: process.pid }

@@ -1,10 +1,13 @@
 /** An app in several processes: one port, one set of metrics, one health; and the query service so. */
+import { Agent, get as httpGet, type IncomingMessage } from 'node:http'
+import { json } from 'node:stream/consumers'
+import { setTimeout } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import getPort from 'get-port'
 import { execa } from 'execa'
 import { credentials } from '@grpc/grpc-js'
 import { booksV1 } from '@bifold/proto'
-import { call, stores, until } from '@bifold/test'
+import { call, kafkaFor, stores, until } from '@bifold/test'
 
 const project = new URL('../..', import.meta.url)
 
@@ -17,16 +20,28 @@ function start (t: Test, script: string, env: Record<string, string>) {
   return child
 }
 
-async function fixture (t: Test) {
+interface Reply { readonly status: number, readonly last: boolean, readonly body: any }
+
+/** A connection that is kept: all its requests go to one worker. */
+function connection (t: Test, port: number) {
+  const agent = new Agent({ keepAlive: true, maxSockets: 1 })
+  t.teardown(() => agent.destroy())
+  return async (path: string): Promise<Reply> => {
+    const response = await new Promise<IncomingMessage>((resolve, reject) => httpGet({ agent, host: '127.0.0.1', port, path }, resolve).on('error', reject))
+    return { status: response.statusCode!, last: response.headers.connection === 'close', body: response.headers['content-type']?.includes('json') ? await json(response) : response.resume() }
+  }
+}
+
+async function fixture (t: Test, env: Record<string, string> = {}) {
   const port = await getPort()
-  const child = start(t, 'plugins/service/workers-app.ts', { PORT: String(port) })
+  const child = start(t, 'plugins/service/workers-app.ts', { PORT: String(port), ...env })
   const url = `http://127.0.0.1:${port}`
   // A connection of its own for each request, so that both workers get some; one that was being handed to a worker when it was killed stays unanswered.
   const get = async (path: string, patienceMs = 5000) => await fetch(`${url}${path}`, { headers: { connection: 'close' }, signal: AbortSignal.timeout(patienceMs) })
   const ready = async () => await (await get('/health/ready', 200)).json() as { status: string, checks: Record<string, { ok: boolean, reason?: string }> }
   await until(async () => (await ready()).status === 'ready', 'both workers')
   const pids = async () => new Set(await Promise.all(Array.from({ length: 20 }, async () => (await (await get('/pid')).json() as { pid: number }).pid)))
-  return { child, get, ready, pids }
+  return { child, get, ready, pids, connection: () => connection(t, port) }
 }
 
 t.test('one set of metrics: counters are added up, a lag is not, and what is unknown stays so', async t => {
@@ -50,8 +65,7 @@ t.test('a worker that is killed is missed, and started again', async t => {
   const { ready, pids } = await fixture(t)
   const before = await pids()
   process.kill([...before][0]!, 'SIGKILL')
-  const told = await until(async () => (await ready()).checks['workers'], 'readiness to tell')
-  t.same(told, { ok: false, reason: '1 of 2 workers do not answer' })
+  await until(async () => (await ready()).checks['workers']?.reason === 'being started: 1 of 2 workers', 'readiness to tell')
   await until(async () => (await ready()).status === 'ready', 'the new worker')
   const after = await pids()
   t.equal(after.size, 2)
@@ -69,13 +83,74 @@ t.test('SIGTERM: what was accepted is answered, then all processes end', async t
   for (const pid of workers) t.throws(() => process.kill(pid, 0), { code: 'ESRCH' })
 })
 
+t.test('SIGTERM under load: connections that are kept are answered to their last request', async t => {
+  const { child, connection } = await fixture(t)
+  let answered = 0
+  const clients = Array.from({ length: 10 }, async () => {
+    const ask = connection()
+    for (let last = false; !last;) {
+      const reply = await ask('/slow')
+      t.equal(reply.status, 200)
+      answered++
+      last = reply.last
+    }
+  })
+  await until(async () => answered >= 20, 'some load')
+  child.kill('SIGTERM')
+  await Promise.all(clients)
+  t.equal((await child).exitCode, 0)
+})
+
+t.test('a worker that is being started makes the app unready, and does not hold up its end', async t => {
+  const { child, ready, pids } = await fixture(t, { SLEEPER: '3' })
+  let log = ''
+  child.stdout.on('data', (text: Buffer) => { log += text })
+  const [killed, other] = await pids()
+  process.kill(killed!, 'SIGKILL')
+  await until(async () => log.includes('sleeping'), 'the third worker to sleep')
+  t.match(await ready(), { status: 'not ready', checks: { workers: { ok: false, reason: 'being started: 1 of 2 workers' } } })
+  child.kill('SIGTERM')
+  t.equal((await child).exitCode, 0)
+  const third = [...log.matchAll(/"pid":(\d+).*sleeping/g)].map(([, pid]) => Number(pid)).at(-1)!
+  for (const pid of [other!, third]) t.throws(() => process.kill(pid, 0), { code: 'ESRCH' })
+})
+
+t.test('a worker that hangs: readiness tells, and metrics are refused rather than wrong', async t => {
+  const { pids, connection } = await fixture(t)
+  const ask = connection()
+  const { body: { pid } } = await ask('/pid')
+  const hanging = [...await pids()].find(other => other !== pid)!
+  process.kill(hanging, 'SIGSTOP')
+  t.teardown(() => process.kill(hanging, 'SIGCONT'))
+  t.match(await ask('/health/ready'), { status: 503, body: { checks: { workers: { ok: false, reason: 'no answer from 1 of 2 workers' } } } })
+  t.match(await ask('/metrics'), { status: 503, body: { code: 'UNAVAILABLE', detail: 'A worker does not answer' } })
+  process.kill(hanging, 'SIGCONT')
+  t.equal((await ask('/health/ready')).status, 200)
+  t.equal((await ask('/metrics')).status, 200)
+})
+
+t.test('a primary that hangs is told, and nobody waits for it without end', async t => {
+  const { child, pids, connection } = await fixture(t)
+  await pids()
+  const clients = [connection(), connection()] as const
+  await Promise.all(clients.map(async ask => await ask('/pid')))
+  child.kill('SIGSTOP')
+  const [ready, metrics] = await Promise.all([clients[0]('/health/ready'), clients[1]('/metrics')])
+  t.match(ready, { status: 503, body: { checks: { mood: { ok: true }, workers: { ok: false, reason: 'The primary process does not answer' } } } })
+  t.match(metrics, { status: 503, body: { code: 'UNAVAILABLE', detail: 'The primary process does not answer' } })
+})
+
 t.test('a primary that is killed leaves nobody behind', async t => {
-  const { child, get, pids } = await fixture(t)
+  const { child, pids, connection } = await fixture(t)
   const workers = await pids()
-  const slow = Array.from({ length: 4 }, async () => (await get('/slow')).status)
-  await until(async () => (await get('/pid')).ok)
+  const clients = Array.from({ length: 4 }, connection)
+  await Promise.all(clients.map(async ask => await ask('/pid')))
+  const slow = clients.slice(0, 2).map(async ask => (await ask('/slow')).status)
+  await setTimeout(100) // they are on their way
   child.kill('SIGKILL')
-  t.same(await Promise.all(slow), Array(4).fill(200), 'they answer what they had accepted')
+  const asked = [clients[2]!('/metrics'), clients[3]!('/health/ready')].map(async reply => (await reply).status)
+  t.same(await Promise.all(slow), [200, 200], 'they answer what they had accepted')
+  t.same(await Promise.all(asked), [503, 503], 'also what nobody can know any more')
   await until(async () => [...workers].every(pid => !runs(pid)), 'the workers to end')
 })
 
@@ -91,6 +166,36 @@ t.test('the query service in two processes, over gRPC and HTTP', async t => {
     t.match(await call(books.batchGetBooks.bind(books), missing), { books: [], missingIds: missing.ids })
   }
   t.equal((await fetch(`http://127.0.0.1:${http}/books`)).status, 200)
+})
+
+t.test('of two projectors the one without partitions is ready, and they have one set of metrics', async t => {
+  const settings = await stores(t)
+  const kafka = kafkaFor(settings)
+  const [admin, producer] = [kafka.admin(), kafka.producer()]
+  await admin.connect()
+  await admin.createTopics({ topics: [{ topic: settings.EVENTS_TOPIC, numPartitions: 1 }] })
+  await producer.connect()
+  await producer.send({ topic: settings.EVENTS_TOPIC, messages: Array.from({ length: 5 }, () => ({ value: 'nobody can read this' })) })
+  await producer.disconnect()
+  await admin.disconnect()
+  const port = await getPort()
+  start(t, 'apps/projector/main.ts', { KAFKA_BROKERS: settings.KAFKA_BROKERS, MONGO_URL: settings.MONGO_URL, EVENTS_TOPIC: settings.EVENTS_TOPIC, PROJECTOR_PORT: String(port) })
+  const get = async (path: string) => await fetch(`http://127.0.0.1:${port}${path}`, { headers: { connection: 'close' } })
+  await until(async () => (await get('/health/ready')).ok, 'both projectors')
+  for (let n = 0; n < 4; n++) await until(async () => /^bifold_projector_dead_letters_total 5$/m.test(await (await get('/metrics')).text()), 'the count of one, whichever answers')
+})
+
+t.test('the relay stays one process, and says so', async t => {
+  const settings = await stores(t)
+  const port = await getPort()
+  const child = start(t, 'apps/relay/main.ts', { LOG_LEVEL: 'info', KAFKA_BROKERS: settings.KAFKA_BROKERS, POSTGRES_URL: settings.POSTGRES_URL, EVENTS_TOPIC: settings.EVENTS_TOPIC, RELAY_PORT: String(port) })
+  let log = ''
+  child.stdout.on('data', (text: Buffer) => { log += text })
+  await until(async () => (await fetch(`http://127.0.0.1:${port}/health/ready`)).ok, 'the relay')
+  t.match(log, /"workers":2,"msg":"it stays one process, whatever WORKERS says"/)
+  t.same(new Set([...log.matchAll(/"pid":(\d+)/g)].map(([, pid]) => Number(pid))), new Set([child.pid]))
+  child.kill('SIGTERM')
+  t.equal((await child).exitCode, 0)
 })
 
 function runs (pid: number): boolean {
