@@ -1,5 +1,5 @@
 /** Books in PostgreSQL: one row each, withdrawn ones included. */
-import { sql, type Kysely, type Transaction } from 'kysely'
+import { sql, type Kysely } from 'kysely'
 import type { Store, Versioned } from '@bifold/cqrs'
 import type { Book, BookDetails } from './book.ts'
 import { IsbnTaken } from './errors.ts'
@@ -24,24 +24,22 @@ interface Tables { books: BookRow }
 
 export const store: Store<Book> = {
   async load (tx, ids) {
-    const rows = await (tx as unknown as Transaction<Tables>).selectFrom('books').selectAll()
+    const rows = await (tx as unknown as Kysely<Tables>).selectFrom('books').selectAll()
       .where(sql<boolean>`id = any(${ids}::uuid[])`).orderBy('id').forUpdate().execute()
     return rows.map(fromRow)
   },
 
   // One JSON parameter instead of twelve for each row: the statement's text is the same for any number of rows.
   // By ISBN: the books are locked, but their new ISBNs may be wanted by another gateway too, and so in one order.
-  async save (tx, states) {
-    await sql`
-      insert into books (id, version, withdrawn, title, authors, isbn, published_year, language, category, pages, price, description)
-      select id, version, withdrawn, title, authors, isbn, published_year, language, category, pages, price, description
-      from json_populate_recordset(null::books, ${JSON.stringify(states.map(toRow))}::json) order by isbn
-      on conflict (id) do update set
-        version = excluded.version, withdrawn = excluded.withdrawn, title = excluded.title, authors = excluded.authors,
-        isbn = excluded.isbn, published_year = excluded.published_year, language = excluded.language,
-        category = excluded.category, pages = excluded.pages, price = excluded.price, description = excluded.description
-    `.execute(tx)
-  },
+  save: (tx, states) => sql`
+    insert into books (id, version, withdrawn, title, authors, isbn, published_year, language, category, pages, price, description)
+    select id, version, withdrawn, title, authors, isbn, published_year, language, category, pages, price, description
+    from json_populate_recordset(null::books, ${JSON.stringify(states.map(toRow))}::json) order by isbn
+    on conflict (id) do update set
+      version = excluded.version, withdrawn = excluded.withdrawn, title = excluded.title, authors = excluded.authors,
+      isbn = excluded.isbn, published_year = excluded.published_year, language = excluded.language,
+      category = excluded.category, pages = excluded.pages, price = excluded.price, description = excluded.description
+  `.compile(tx),
 
   async page (db, after, limit) {
     const rows = await (db as unknown as Kysely<Tables>).selectFrom('books').selectAll().where('withdrawn', '=', false)

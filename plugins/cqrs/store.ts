@@ -1,5 +1,5 @@
-/** What an aggregate's store offers: many states loaded and locked, and many saved, in the transaction it is given. */
-import type { Kysely, Transaction } from 'kysely'
+/** What an aggregate's store offers: many states loaded and locked, and many saved, in one transaction. */
+import type { CompiledQuery, Kysely } from 'kysely'
 import type { Migration } from 'kysely/migration'
 
 /** A state and the number of events that led to it; 0 for an aggregate without any. */
@@ -15,9 +15,9 @@ export interface Unique<State> {
 
 export interface Store<State> {
   /** Locks and loads the aggregates of these ids, in one statement and in the order of their ids; those that do not exist are left out. */
-  load (tx: Transaction<never>, ids: readonly string[]): Promise<Versioned<State>[]>
-  /** Inserts or updates all these states, in one statement and in the order of what is unique, so that two gateways that add the same do not deadlock. */
-  save (tx: Transaction<never>, states: readonly Versioned<State>[]): Promise<void>
+  load (tx: Kysely<never>, ids: readonly string[]): Promise<Versioned<State>[]>
+  /** The statement that inserts or updates all these states, in the order of what is unique, so that two gateways that add the same do not deadlock. It is sent together with the events and the commit. */
+  save (tx: Kysely<never>, states: readonly Versioned<State>[]): CompiledQuery
   /** The aggregates that a reader may see, by rising id, from the one after `after`: for `npm run verify`. */
   page (db: Kysely<never>, after: string | undefined, limit: number): Promise<Versioned<State>[]>
   /** What no two aggregates may hold at once, by the name of the unique index that guards it. */
