@@ -34,6 +34,8 @@ export interface Contender {
   readonly pid: number
   /** A figure of its /metrics, summed over its labels. */
   metric (name: string): Promise<number>
+  /** All of them at one moment: each asking costs the process a millisecond. */
+  metrics (): Promise<(name: string) => number>
   stop (): Promise<void>
 }
 
@@ -113,11 +115,16 @@ async function startProcess (name: string, env: Readonly<Record<string, string>>
     if (ended || Date.now() > end) throw new Error(`${name} ${ended ? 'ended' : `is not ready after ${readyMs / 1000} s`}: see ${dir}/logs/${name}.log`)
     await setTimeout(pollMs)
   }
+  const metrics = async () => {
+    const text = await (await fetch(`${url}/metrics`)).text()
+    return (name: string) => sum(text, name)
+  }
   return {
     url,
     grpc: `127.0.0.1:${grpcPort}`,
     pid: child.pid!,
-    metric: async metric => sum(await (await fetch(`${url}/metrics`)).text(), metric),
+    metric: async name => (await metrics())(name),
+    metrics,
     async stop () {
       child.kill('SIGTERM')
       await child

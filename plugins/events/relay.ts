@@ -5,7 +5,7 @@
  */
 import type { Admin, Kafka, Message, Producer } from 'kafkajs'
 import { messageHeaders, type EventRow } from '@bifold/cqrs'
-import { makePartitioner } from '@bifold/kafka'
+import { partitionOf } from '@bifold/kafka'
 import { readTails, type Tail } from './tail.ts'
 import { streamWal, type Wal } from './wal.ts'
 import type { Lsn, Row, WalTransaction } from './pgoutput.ts'
@@ -97,7 +97,6 @@ interface Queue {
 }
 
 function makeQueue (tails: readonly (Tail | undefined)[]): Queue {
-  const partitionOf = makePartitioner(tails.length)
   const waiting: Outgoing[] = []
   let messages = 0
   let sending: Outgoing[] = []
@@ -110,7 +109,7 @@ function makeQueue (tails: readonly (Tail | undefined)[]): Queue {
     add ({ commit, end, rows }, timeline) {
       const all = rows.map((row, index) => {
         const sequence = `${hex(timeline, 8)}-${commit}-${hex(index, 8)}`
-        const partition = partitionOf(row['aggregate_id']!)
+        const partition = partitionOf(row['aggregate_id']!, tails.length)
         return { sequence, partition, row }
       })
       const fresh = all.filter(({ sequence, partition }) => sequence > (tails[partition]?.sequence ?? ''))

@@ -1,9 +1,11 @@
 /** Kafka: decorates `kafka`, a kafkajs client, and makes the topic of the events. */
-import './records.ts' // before kafkajs
+import './kafkajs.ts' // before kafkajs
 import fp from 'fastify-plugin'
 import kafkajs, { type Admin, type Kafka } from 'kafkajs'
 import type { FastifyInstance, FastifyBaseLogger } from 'fastify'
 import { healthOf } from '@bifold/service'
+
+export { partitionOf } from './partitions.ts'
 
 export interface KafkaOptions { brokers: string }
 
@@ -48,13 +50,6 @@ export function connect (brokers: string, log: FastifyBaseLogger): Kafka {
       else log.debug(words, message)
     }
   })
-}
-
-/** Makes the function from a key to its partition, the one that Kafka's Java client has too (murmur2). */
-export function makePartitioner (count: number): (key: string) => number {
-  const partitioner = kafkajs.Partitioners.DefaultPartitioner()
-  const partitionMetadata = Array.from({ length: count }, (_, partitionId) => ({ partitionId }) as never) // it only counts them
-  return key => partitioner({ topic: '', partitionMetadata, message: { key, value: null } })
 }
 
 /** What `ask` resolved to within the last `ageMs`, else asked again; callers at the same time share one asking. */

@@ -55,13 +55,3 @@ t.test('a header is not taken for that of the record before, whatever its bytes 
     t.same(Object.keys(decode(from, batch).headers), [name])
   }
 })
-
-t.test('the apps use ours', async t => {
-  for (const app of ['relay', 'projector']) {
-    const script = `await import('@bifold/${app}/app')
-      const require = (await import('node:module')).createRequire('${import.meta.filename}')
-      console.log(require('kafkajs/src/protocol/recordBatch/record/v0').name)`
-    const { stdout } = await execa(process.execPath, ['--input-type=module', '--eval', script], { cwd: import.meta.dirname })
-    t.equal(stdout, encode.name, app)
-  }
-})

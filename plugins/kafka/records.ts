@@ -1,12 +1,8 @@
 /**
- * Writes and reads the records of kafkajs without the garbage that it makes of headers: it allocates 512 bytes for each header that
- * it writes, and copies the object of all headers for each that it reads. With CloudEvents' eleven that was a third of the relay's
- * time and a quarter of the projector's (docs/decisions/0009-records.md).
- *
- * Takes the place of two functions in kafkajs 2.2.4, which is pinned and whose development has ended. To be imported before kafkajs;
- * where kafkajs was loaded before, it stays as it is, only slower.
+ * Writes and reads the records of Kafka's protocol, in the place of kafkajs's own functions (kafkajs.ts): those allocate 512 bytes
+ * for each header that is written, and copy the object of all headers for each that is read. With CloudEvents' eleven that was a
+ * third of the relay's time and a quarter of the projector's (docs/decisions/0009-records.md).
  */
-import { createRequire } from 'node:module'
 
 interface Header { readonly [name: string]: Bytes | readonly Bytes[] | undefined }
 type Bytes = Buffer | string | null
@@ -26,9 +22,15 @@ const small = 2 ** 30 // what a zigzag varint of 32 bits takes
 /** Encodes a record (Kafka's protocol, "Record"), lengths first, into one buffer of the right size. */
 export function encode ({ offsetDelta = 0, timestampDelta = 0, key = null, value = null, headers = {} }: Record): Encoded {
   if (Math.abs(timestampDelta) >= small) throw new RangeError(`A record ${timestampDelta} ms from the first of its batch`)
-  const entries = Object.entries(headers).flatMap(([name, given]): [string, Bytes][] => Array.isArray(given) ? given.map(each => [name, each]) : [[name, given as Bytes]])
-  let bodySize = 1 + varintSize(timestampDelta) + varintSize(offsetDelta) + bytesSize(key) + bytesSize(value) + varintSize(entries.length)
-  for (const [name, content] of entries) bodySize += bytesSize(name) + bytesSize(content)
+  let bodySize = 1 + varintSize(timestampDelta) + varintSize(offsetDelta) + bytesSize(key) + bytesSize(value)
+  let count = 0
+  for (const name of Object.keys(headers)) {
+    for (const content of all(headers[name])) {
+      bodySize += bytesSize(name) + bytesSize(content)
+      count++
+    }
+  }
+  bodySize += varintSize(count)
   const buffer = Buffer.allocUnsafe(varintSize(bodySize) + bodySize)
   let at = writeVarint(buffer, 0, bodySize)
   buffer[at++] = 0 // attributes: none are in use
@@ -36,11 +38,15 @@ export function encode ({ offsetDelta = 0, timestampDelta = 0, key = null, value
   at = writeVarint(buffer, at, offsetDelta)
   at = writeBytes(buffer, at, key)
   at = writeBytes(buffer, at, value)
-  at = writeVarint(buffer, at, entries.length)
-  for (const [name, content] of entries) at = writeBytes(buffer, writeBytes(buffer, at, name), content)
+  at = writeVarint(buffer, at, count)
+  for (const name of Object.keys(headers)) {
+    for (const content of all(headers[name])) at = writeBytes(buffer, writeBytes(buffer, at, name), content)
+  }
   return { buf: buffer, buffer, size: () => buffer.length }
 }
 
+// A list of one that is made anew costs less than a list of all.
+const all = (content: Bytes | readonly Bytes[] | undefined): readonly Bytes[] => Array.isArray(content) ? content : [content as Bytes]
 const length = (bytes: Bytes): number => bytes === null ? -1 : typeof bytes === 'string' ? Buffer.byteLength(bytes) : bytes.length
 const bytesSize = (bytes: Bytes): number => varintSize(length(bytes)) + Math.max(0, length(bytes))
 
@@ -176,13 +182,4 @@ class Reader {
 /** Decodes a record, after its length. */
 export function decode ({ buffer, offset }: Decoder, batchContext: Batch) {
   return new ReadRecord(buffer, offset, batchContext)
-}
-
-const require = createRequire(import.meta.url)
-// An import that is linked, but not run yet, is in the cache too.
-if (require.cache[require.resolve('kafkajs')]?.loaded !== true) {
-  for (const [path, ours] of [['kafkajs/src/protocol/recordBatch/record/v0', encode], ['kafkajs/src/protocol/recordBatch/record/v0/decoder', decode]] as const) {
-    require(path)
-    require.cache[require.resolve(path)]!.exports = ours
-  }
 }
