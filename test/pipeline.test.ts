@@ -164,20 +164,19 @@ t.test('the projector begins where the checkpoint in MongoDB says, not where Kaf
 
 t.test('the lag of both hops is 0 when all is done, and seen when the next hop is away', async t => {
   const line = await pipeline(t)
-  const metric = async (app: AppName, name: string) => Number(new RegExp(`^${name} (.+)$`, 'm').exec(await (await fetch(`${line.apps[app].url}/metrics`)).text())![1])
   await line.post('/books', emma)
   await until(async () => await line.mongo.collection('books').countDocuments() === 1, 'the projection')
-  t.equal(await metric('relay', 'bifold_relay_lag_events'), 0)
-  t.equal(await metric('relay', 'bifold_relay_oldest_seconds'), 0)
-  await until(async () => await metric('projector', 'bifold_projector_lag_events') === 0, 'no lag')
+  t.equal(await line.metric('relay', 'bifold_relay_lag_events'), 0)
+  t.equal(await line.metric('relay', 'bifold_relay_oldest_seconds'), 0)
+  await until(async () => await line.metric('projector', 'bifold_projector_lag_events') === 0, 'no lag')
 
   await line.apps.projector.app.close()
   await line.post('/books', { ...emma, title: 'Unseen' })
   await until(async () => (await readTopic(line.settings)).length === 2, 'the topic')
   await line.restart('projector')
   await until(async () => await line.mongo.collection('books').countDocuments() === 2, 'the projection to catch up')
-  t.equal(await metric('projector', 'bifold_projector_lag_events'), 0)
-  t.equal(await metric('projector', 'bifold_projector_oldest_seconds'), 0)
+  t.equal(await line.metric('projector', 'bifold_projector_lag_events'), 0)
+  t.equal(await line.metric('projector', 'bifold_projector_oldest_seconds'), 0)
 })
 
 t.test('gRPC tells what was wrong with a request', async t => {

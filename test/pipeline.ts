@@ -14,7 +14,7 @@ import { booksV1 } from '@bifold/proto'
 import { query } from '@bifold/query/app'
 import { relay } from '@bifold/relay/app'
 import { build } from '@bifold/service'
-import { readEnv } from '@bifold/stack'
+import { down, readEnv, status, up, type ServerName } from '@bifold/stack'
 
 export type AppName = 'gateway' | 'relay' | 'projector' | 'query'
 
@@ -36,6 +36,8 @@ export interface Settings {
   QUERY_GRPC_PORT: number
 }
 
+const testStack = '.stack-test'
+
 const waitMs = 30_000 // on a busy machine; a healthy pipeline takes milliseconds
 
 /** Waits until `probe` gives something other than undefined or false; rejects with its last error. */
@@ -54,9 +56,36 @@ export async function until<T> (probe: () => Promise<T | undefined | false>, wha
   throw new Error(`waited ${waitMs} ms for ${what}`, { cause: last })
 }
 
-/** Stores of a test's own on the tests' stack; removed when the test ends. */
-export async function stores (t: Test): Promise<Settings> {
-  const stack = await readEnv('.stack-test')
+/** Servers that only this test uses, to be stopped or frozen at its will; taken down when it ends. */
+export async function servers (t: Test): Promise<Servers> {
+  const dir = `${testStack}/${randomBytes(4).toString('hex')}`
+  t.teardown(async () => await down({ dir, purge: true }))
+  await up({ dir, ports: 'free', brokers: 1, renderer: 'silent', environment: {} })
+  const signal = async (name: string, signal: NodeJS.Signals) => {
+    for (const { processes } of (await status({ dir })).filter(({ server }) => server === name)) {
+      for (const { pid } of processes) process.kill(pid!, signal)
+    }
+  }
+  return {
+    dir,
+    async freeze (name) {
+      await signal(name, 'SIGSTOP')
+      t.teardown(async () => await signal(name, 'SIGCONT'))
+    },
+    thaw: async name => await signal(name, 'SIGCONT')
+  }
+}
+
+export interface Servers {
+  readonly dir: string
+  /** It hangs: connections stay open, and nothing answers. */
+  freeze (name: ServerName): Promise<void>
+  thaw (name: ServerName): Promise<void>
+}
+
+/** Stores of a test's own, on the tests' stack or on its own servers; removed when the test ends. */
+export async function stores (t: Test, dir = testStack): Promise<Settings> {
+  const stack = await readEnv(dir)
   if (stack === undefined) throw new Error("The tests' stack is not up: run `npm test`, or `npx tap FILE`")
   const name = `test_${randomBytes(6).toString('hex')}`
   const named = (url: string) => Object.assign(new URL(url), { pathname: `/${name}` }).toString()
@@ -114,13 +143,15 @@ export interface Pipeline {
   post (url: string, body: unknown, headers?: Record<string, string>): Promise<Reply>
   send (method: string, url: string, body?: unknown, headers?: Record<string, string>): Promise<Reply>
   get (url: string): Promise<Reply>
+  /** A figure of an app's /metrics. */
+  metric (name: AppName, figure: string): Promise<number>
 }
 
 export interface Reply { readonly status: number, readonly headers: Headers, readonly body: any }
 
 /** Starts all four apps and waits until they are ready. */
-export async function pipeline (t: Test): Promise<Pipeline> {
-  const settings = await stores(t)
+export async function pipeline (t: Test, dir = testStack): Promise<Pipeline> {
+  const settings = await stores(t, dir)
   const names = ['gateway', 'relay', 'projector', 'query'] as const
   const running = Object.fromEntries(await Promise.all(names.map(async name => [name, await startApp(t, name, settings)] as const))) as Record<AppName, RunningApp>
   // A restart takes the same ports again, so that clients find it.
@@ -149,6 +180,7 @@ export async function pipeline (t: Test): Promise<Pipeline> {
     send,
     post: async (url, body, headers) => await send('POST', url, body, headers),
     get: async url => await request(`${running.query.url}${url}`, {}),
+    metric: async (name, figure) => Number(new RegExp(`^${figure} (.+)$`, 'm').exec(await (await fetch(`${running[name].url}/metrics`)).text())![1]),
     async restart (name) {
       await running[name].app.close()
       running[name] = await startApp(t, name, settings)

@@ -99,7 +99,7 @@ t.test('a send that fails leaves the WAL unconfirmed: nothing is lost', async t 
   t.teardown(async () => await admin.disconnect())
   const failing = { ...kafka, producer: (options: Parameters<typeof kafka.producer>[0]) => ({ ...kafka.producer(options), send: async () => { throw new Error('the leader is gone') } }) }
   const run = until(async () => {
-    await relay({ url: settings.POSTGRES_URL, slot: await slotName(db), publication, topic: settings.EVENTS_TOPIC, kafka: failing as never, admin, signal: new AbortController().signal, resumed: async () => {}, sent () {} }, () => {}).catch((error: Error) => { if (!/the leader is gone/.test(error.message)) throw error })
+    await relay({ url: settings.POSTGRES_URL, slot: await slotName(db), publication, topic: settings.EVENTS_TOPIC, kafka: failing as never, admin, signal: new AbortController().signal, resumed: async () => {}, waiting () {}, sent () {} }, () => {}).catch((error: Error) => { if (!/the leader is gone/.test(error.message)) throw error })
     return true
   }, 'the slot to be free')
   await run

@@ -4,7 +4,7 @@ import { Counter, Gauge } from 'prom-client'
 import { sql } from 'kysely'
 import { ensureTopic, kafkaAdminOf, kafkaOf } from '@bifold/kafka'
 import { dbOf, publication, slotName, type Db } from '@bifold/postgres'
-import { backgroundOf, metricsOf } from '@bifold/service'
+import { backgroundOf, metricsOf, within } from '@bifold/service'
 import { relay } from './relay.ts'
 import type { Tail } from './tail.ts'
 
@@ -14,6 +14,7 @@ export default fp<EventsOptions>(async (app, { url, topic }) => {
   const db = dbOf(app)
   let sentPosition = 0
   const relayed = new Counter({ name: 'bifold_relay_events_total', help: 'Events that Kafka confirmed', registers: [metricsOf(app)] })
+  const waiting = new Gauge({ name: 'bifold_relay_waiting_events', help: 'Events that are read from the WAL and not yet in Kafka; bounded', registers: [metricsOf(app)] })
   observeLag(app, db, () => sentPosition)
   backgroundOf(app)('relay', async ({ signal, ready }) => {
     const admin = await kafkaAdminOf(app)()
@@ -27,6 +28,7 @@ export default fp<EventsOptions>(async (app, { url, topic }) => {
       admin,
       signal,
       resumed: async tails => { sentPosition = await lastPosition(db, tails) },
+      waiting: events => waiting.set(events),
       sent (events, position) {
         relayed.inc(events)
         sentPosition = Math.max(sentPosition, position)
@@ -43,6 +45,7 @@ async function lastPosition (db: Db, tails: readonly Tail[]): Promise<number> {
   return Math.max(0, ...positions.map(found => found?.position ?? 0))
 }
 
+const measureMs = 2000 // longer than a healthy server takes
 const countMax = 1_000_000 // a lag beyond is as bad, and would make counting a burden
 
 function observeLag (app: Parameters<typeof metricsOf>[0], db: Db, sentPosition: () => number) {
@@ -57,18 +60,23 @@ function observeLag (app: Parameters<typeof metricsOf>[0], db: Db, sentPosition:
     async collect () {
       try {
         // Positions are given before the commit, so one that is committed late may be passed over here for milliseconds. It is a metric: the relay itself goes by the WAL.
-        const { rows: [lag] } = await sql<{ events: number, seconds: number }>`
-          select count(*) as events, coalesce(extract(epoch from now() - min(time)), 0)::float8 as seconds
-          from (select time from events where position > ${sentPosition()} limit ${countMax}) as behind`.execute(db)
-        const { rows: [kept] } = await sql<{ bytes: number }>`
-          select coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), confirmed_flush_lsn), 0)::float8 as bytes
-          from pg_replication_slots where slot_name = ${await slotName(db)}`.execute(db)
-        this.set(lag!.events)
-        age.set(Math.max(0, lag!.seconds))
-        slot.set(kept?.bytes ?? 0)
+        const { events, seconds, bytes } = await within(measureMs, measureLag(db, sentPosition()))
+        this.set(events)
+        age.set(seconds)
+        slot.set(bytes)
       } catch {
         for (const gauge of [this, age, slot]) gauge.set(NaN) // PostgreSQL is away: nobody knows
       }
     }
   })
+}
+
+async function measureLag (db: Db, sentPosition: number) {
+  const { rows: [lag] } = await sql<{ events: number, seconds: number }>`
+    select count(*) as events, coalesce(extract(epoch from now() - min(time)), 0)::float8 as seconds
+    from (select time from events where position > ${sentPosition} limit ${countMax}) as behind`.execute(db)
+  const { rows: [kept] } = await sql<{ bytes: number }>`
+    select coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), confirmed_flush_lsn), 0)::float8 as bytes
+    from pg_replication_slots where slot_name = ${await slotName(db)}`.execute(db)
+  return { events: lag!.events, seconds: Math.max(0, lag!.seconds), bytes: kept?.bytes ?? 0 }
 }

@@ -20,6 +20,8 @@ export interface RelayOptions {
   readonly signal: AbortSignal
   /** Told what Kafka has at the start. */
   readonly resumed: (tails: readonly Tail[]) => Promise<void>
+  /** Told how many events are read from the WAL and not yet in Kafka. */
+  readonly waiting: (events: number) => void
   /** Told what was sent: how many events, and the highest of their positions. */
   readonly sent: (events: number, position: number) => void
 }
@@ -32,7 +34,7 @@ const bufferMax = 4000 // messages read ahead of Kafka, some 10 MB with their he
 
 /** Relays until the signal; rejects when anything fails, and is then to be called again. */
 export async function relay (options: RelayOptions, ready: () => void): Promise<void> {
-  const { kafka, topic, signal, resumed, admin } = options
+  const { kafka, topic, signal, resumed, waiting, admin } = options
   const producer = kafka.producer({ idempotent: true, maxInFlightRequests: 1, allowAutoTopicCreation: false, retry: { retries: 5 } })
   await producer.connect()
   let wal: Wal | undefined
@@ -43,6 +45,7 @@ export async function relay (options: RelayOptions, ready: () => void): Promise<
     wal = await streamWal(options, {
       transaction (transaction, { timeline, pause }) {
         queue.add(transaction, timeline)
+        waiting(queue.messages)
         if (queue.messages > bufferMax) pause()
       },
       // Everything handed over is sent: what is left up to here is not ours.
@@ -53,12 +56,13 @@ export async function relay (options: RelayOptions, ready: () => void): Promise<
     ready()
     await Promise.race([send(options, producer, wal, queue), wal.ended])
   } finally {
+    waiting(0)
     await wal?.close().catch(() => {})
     await producer.disconnect().catch(() => {})
   }
 }
 
-async function send ({ topic, signal, sent }: RelayOptions, producer: Producer, wal: Wal, queue: Queue) {
+async function send ({ topic, signal, waiting, sent }: RelayOptions, producer: Producer, wal: Wal, queue: Queue) {
   while (!signal.aborted) {
     const batch = await queue.take()
     if (batch.length === 0) continue
@@ -66,6 +70,7 @@ async function send ({ topic, signal, sent }: RelayOptions, producer: Producer, 
     if (outgoing.length > 0) await sendAll(producer, topic, outgoing.map(({ message }) => message))
     wal.confirm(batch.at(-1)!.end)
     queue.done()
+    waiting(queue.messages)
     if (outgoing.length > 0) sent(outgoing.length, Math.max(...outgoing.map(({ position }) => position)))
     if (queue.messages < bufferMax / 2) wal.resume()
   }

@@ -2,7 +2,6 @@
 import { createRequire } from 'node:module'
 import t from 'tap'
 import fc from 'fast-check'
-import { execa } from 'execa'
 import 'kafkajs' // loaded first, so that its own functions stay in place
 import { decode, encode } from './records.ts'
 

@@ -4,7 +4,7 @@ import type { Db, MongoClient } from 'mongodb'
 import type { FastifyBaseLogger } from 'fastify'
 import type { AnyProjection } from '@bifold/cqrs'
 import { Fenced } from './apply.ts'
-import { makeLane, type Lane } from './lane.ts'
+import { makeLane, type Held, type Lane } from './lane.ts'
 import { loadPositions, project, type Positions } from './project.ts'
 
 export interface ConsumeOptions {
@@ -18,8 +18,8 @@ export interface ConsumeOptions {
   readonly log: FastifyBaseLogger
   /** Told what was applied. */
   readonly applied: (events: number, deadLetters: number) => void
-  /** Told which messages are at hand and not yet applied: the time of the oldest, or undefined when there is none. */
-  readonly holding: (partition: number, since: number | undefined) => void
+  /** Told what of a partition is at hand and not yet applied. */
+  readonly holding: (partition: number, held: Held | undefined) => void
 }
 
 const fetchWaitMs = 20 // a partition that is resumed misses the fetch in flight: a longer wait would be its latency
@@ -88,7 +88,7 @@ function makeLanes (options: ConsumeOptions, consumer: Consumer, failed: (error:
       project: async messages => await project(options, partition, messages, at),
       pause: () => consumer.pause(here),
       resume: () => consumer.resume(here),
-      holding: since => holding(partition, since),
+      holding: held => holding(partition, held),
       failed (error) {
         if (!(error instanceof Fenced)) return failed(error)
         log.warn({ partition, reason: error.message }, 'fenced off')

@@ -5,9 +5,10 @@ import type { FastifyInstance } from 'fastify'
 import type { AnyProjection, Module } from '@bifold/cqrs'
 import { ensureTopic, kafkaAdminOf, kafkaOf } from '@bifold/kafka'
 import { mongoOf } from '@bifold/mongo'
-import { backgroundOf, metricsOf } from '@bifold/service'
+import { backgroundOf, metricsOf, within } from '@bifold/service'
 import { checkpoints } from './apply.ts'
 import { consume } from './consume.ts'
+import type { Held } from './lane.ts'
 
 export interface ProjectionsOptions { modules: readonly Module[], topic: string }
 
@@ -17,7 +18,7 @@ export default fp<ProjectionsOptions>(async (app, { modules, topic }) => {
   const registers = [metricsOf(app)]
   const events = new Counter({ name: 'bifold_projector_events_total', help: 'Events that were applied', registers })
   const letters = new Counter({ name: 'bifold_projector_dead_letters_total', help: 'Messages that were kept as dead letters', registers })
-  const held = new Map<number, number>()
+  const held = new Map<number, Held>()
   observeLag(app, topic, projections, held)
   backgroundOf(app)('projector', async ({ signal, ready }) => {
     held.clear()
@@ -37,9 +38,9 @@ export default fp<ProjectionsOptions>(async (app, { modules, topic }) => {
         events.inc(count)
         letters.inc(dead)
       },
-      holding (partition, since) {
-        if (since === undefined) held.delete(partition)
-        else held.set(partition, since)
+      holding (partition, now) {
+        if (now === undefined) held.delete(partition)
+        else held.set(partition, now)
       }
     }, ready)
   })
@@ -53,9 +54,18 @@ async function createIndexes (app: FastifyInstance, projections: readonly AnyPro
   await db.collection('deadLetters').createIndex({ projection: 1, partition: 1, offset: 1 })
 }
 
-function observeLag (app: FastifyInstance, topic: string, projections: readonly AnyProjection[], held: Map<number, number>) {
+const measureMs = 2000 // longer than healthy servers take
+
+function observeLag (app: FastifyInstance, topic: string, projections: readonly AnyProjection[], held: ReadonlyMap<number, Held>) {
   const registers = [metricsOf(app)]
   const oldest = new Gauge({ name: 'bifold_projector_oldest_seconds', help: 'Age of the oldest event that is in Kafka but not projected; 0 if there is none', aggregator: 'max', registers })
+  // eslint-disable-next-line no-new
+  new Gauge({
+    name: 'bifold_projector_waiting_events',
+    help: 'Events that are read ahead and not yet projected; bounded',
+    registers,
+    collect () { this.set([...held.values()].reduce((all, { messages }) => all + messages, 0)) }
+  })
   let behindSince: number | undefined
   // eslint-disable-next-line no-new
   new Gauge({
@@ -65,11 +75,11 @@ function observeLag (app: FastifyInstance, topic: string, projections: readonly 
     registers,
     async collect () {
       try {
-        const lag = await measureLag(app, topic, projections)
+        const lag = await within(measureMs, measureLag(app, topic, projections))
         behindSince = lag === 0 ? undefined : behindSince ?? Date.now()
         this.set(lag)
         // Of what is at hand the time is known; of what Kafka holds, only since when this app has seen itself behind.
-        oldest.set(behindSince === undefined ? 0 : Math.max(0, Date.now() - Math.min(behindSince, ...held.values())) / 1000)
+        oldest.set(behindSince === undefined ? 0 : Math.max(0, Date.now() - Math.min(behindSince, ...[...held.values()].map(({ since }) => since))) / 1000)
       } catch {
         for (const gauge of [this, oldest]) gauge.set(NaN) // Kafka or MongoDB is away: nobody knows
       }

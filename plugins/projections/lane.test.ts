@@ -9,7 +9,7 @@ const messages = (from: number, count: number, bytes = 100): RawMessage[] =>
 
 function lane (start = 0) {
   const told: string[] = []
-  const held: (number | undefined)[] = []
+  const held: ([number, number] | undefined)[] = []
   const projected: string[][] = []
   const gates: PromiseWithResolvers<void>[] = []
   const one = makeLane({
@@ -21,7 +21,7 @@ function lane (start = 0) {
     },
     pause: () => told.push('pause'),
     resume: () => told.push('resume'),
-    holding: since => held.push(since),
+    holding: now => held.push(now && [now.since, now.messages]),
     failed: error => told.push((error as Error).message)
   })
   return { one, told, held, projected, gates }
@@ -42,7 +42,7 @@ t.test('what comes in during a stretch is the next one, in order', async t => {
   gates[2]!.resolve()
   await setImmediate()
   t.same(projected.flat(), messages(5, 602).map(({ offset }) => offset))
-  t.same(held, [1005, 1007, 1507, undefined], 'the oldest that waits')
+  t.same(held, [[1005, 2], [1005, 602], [1007, 600], [1507, 100], undefined], 'the oldest that is not done, and how many')
 })
 
 t.test('too much ahead pauses the partition until there is room', async t => {

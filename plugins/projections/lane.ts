@@ -1,6 +1,9 @@
 /** One partition's way through the projector: what was read ahead waits here, and is projected stretch by stretch. */
 import type { RawMessage } from './apply.ts'
 
+/** Messages at hand: how many, and the time of the oldest. */
+export interface Held { readonly messages: number, readonly since: number }
+
 export interface LaneOptions {
   /** The first message to project. */
   readonly start: number
@@ -8,8 +11,8 @@ export interface LaneOptions {
   /** Told to read no more of the partition for now, and to go on. */
   readonly pause: () => void
   readonly resume: () => void
-  /** Told the time of the oldest message that waits; undefined if there is none. */
-  readonly holding: (since: number | undefined) => void
+  /** Told what is at hand and not yet projected; undefined if nothing is. */
+  readonly holding: (held: Held | undefined) => void
   /** Told why the lane has ended by itself. */
   readonly failed: (error: unknown) => void
 }
@@ -30,8 +33,14 @@ export function makeLane ({ start, project, pause, resume, holding, failed }: La
   let waitingBytes = 0
   let next = start
   let [busy, paused] = [false, false]
+  let inWork: readonly RawMessage[] = []
   const stopping = new AbortController()
   let work = Promise.resolve()
+
+  const tell = () => {
+    const oldest = inWork[0] ?? waiting[0]
+    holding(oldest && { messages: inWork.length + waiting.length, since: Number(oldest.timestamp) })
+  }
 
   const run = async () => {
     try {
@@ -43,8 +52,10 @@ export function makeLane ({ start, project, pause, resume, holding, failed }: La
           paused = false
           resume()
         }
+        inWork = stretch
         await project(stretch)
-        holding(waiting.length === 0 ? undefined : Number(waiting[0]!.timestamp))
+        inWork = []
+        tell()
       }
     } catch (error) {
       stopping.abort()
@@ -58,9 +69,9 @@ export function makeLane ({ start, project, pause, resume, holding, failed }: La
     get next () { return next },
     add (messages) {
       if (stopping.signal.aborted || messages.length === 0) return
-      if (waiting.length === 0 && !busy) holding(Number(messages[0]!.timestamp))
       waiting.push(...messages)
       waitingBytes += bytes(messages)
+      tell()
       next = Number(messages.at(-1)!.offset) + 1
       if (waitingBytes >= aheadBytesMax && !paused) {
         paused = true

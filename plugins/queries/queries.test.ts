@@ -4,7 +4,9 @@ import { setTimeout } from 'node:timers/promises'
 import { Client, credentials, Metadata, status, type ServiceError } from '@grpc/grpc-js'
 import { MongoClient } from 'mongodb'
 import { booksV1 } from '@bifold/proto'
+import { mongoOf } from '@bifold/mongo'
 import { call, startApp, stores } from '@bifold/test'
+import { makeReader } from './reader.ts'
 
 const id = (n: number) => `019a0000-0000-7000-8000-${String(n).padStart(12, '0')}`
 const nobody = id(999_999)
@@ -26,7 +28,7 @@ async function service (t: Test, books: object[]) {
   const list = async (request: Partial<booksV1.ListBooksRequest>): Promise<booksV1.ListBooksResponse> =>
     await call(rpc.listBooks.bind(rpc), booksV1.ListBooksRequest.fromPartial(request))
   const batch = async (ids: string[]): Promise<booksV1.BatchGetBooksResponse> => await call(rpc.batchGetBooks.bind(rpc), { ids })
-  return { collection, address, rpc, get, list, batch }
+  return { app, collection, address, rpc, get, list, batch }
 }
 
 const shelf = [
@@ -150,4 +152,24 @@ t.test('while MongoDB is away: UNAVAILABLE and 503, not ready with the reason, a
   await t.rejects(call(rpc.getBook.bind(rpc), { id: id(1) }), { code: status.UNAVAILABLE, details: 'MongoDB does not answer' })
   t.equal((await fetch(`${url}/books/${id(1)}`)).status, 503)
   t.match(await (await fetch(`${url}/health/ready`)).json(), { status: 'not ready', checks: { mongo: { ok: false } } })
+})
+
+t.test('slow lists do not hold up point reads', async t => {
+  const { app, rpc, get, list } = await service(t, shelf)
+  let listed = 0
+  // A list as the service makes it, on its own connections, of a filter that takes its time: more of them than there are connections.
+  const slow = Array.from({ length: 30 }, async () => {
+    await makeReader(mongoOf(app), 'books', undefined as never, { deadline: Date.now() + 20_000, gone: () => false, onGone () {} })
+      .page({ where: { $where: 'sleep(200) || true' }, order: { _id: 1 }, size: 10, token: '' })
+    listed++
+  })
+  await setTimeout(100) // they are on their way
+  const another = list({}).then(() => listed)
+  for (let n = 0; n < 20; n++) {
+    t.match(await call(rpc.getBook.bind(rpc), { id: id(1) }), { title: 'Emma' })
+    t.match(await get(`/books/${id(3)}`), { status: 200, body: { title: 'Good Omens' } })
+  }
+  t.equal(listed, 0, 'each was answered before the first list')
+  t.ok(await another >= 10, 'while another list waited for a connection')
+  await Promise.all(slow)
 })

@@ -1,5 +1,6 @@
 /** Health: live as long as the process answers; ready only if every check passes, with the reason if not. */
 import fp from 'fastify-plugin'
+import pTimeout from 'p-timeout'
 import type { FastifyInstance } from 'fastify'
 import type { Answers, Peers } from './workers.ts'
 
@@ -51,16 +52,15 @@ function merged ({ answers, starting, silent }: Answers<Readiness>): Readiness {
 }
 
 async function outcome (check: Check) {
-  const late = Promise.withResolvers<never>()
-  const timer = setTimeout(() => late.reject(new Error(`no answer within ${checkTimeoutMs} ms`)), checkTimeoutMs)
   try {
-    return { ok: true, ...await Promise.race([check(), late.promise]) }
+    return { ok: true, ...await within(checkTimeoutMs, check()) }
   } catch (error) {
     return { ok: false, reason: reason(error) }
-  } finally {
-    clearTimeout(timer)
   }
 }
+
+/** What the work comes to, or an error after so many milliseconds: who asks for health or metrics is not to wait for a server that hangs. */
+export const within = async <T>(milliseconds: number, work: Promise<T>): Promise<T> => await pTimeout(work, { milliseconds, message: `no answer within ${milliseconds} ms` })
 
 /** An error in one line; an AggregateError, as Node gives for a refused connection, has its message inside. */
 export function reason (error: unknown): string {

@@ -1,7 +1,7 @@
 /** What every app is made with: boot, settings, health, metrics, background work. */
 export { backgroundOf, type Background, type Work } from './background.ts'
 export { loadConfig, setting } from './config.ts'
-export { healthOf, reason, type Health } from './health.ts'
+export { healthOf, reason, within, type Health } from './health.ts'
 export { keepRunning } from './keep-running.ts'
 export { metricsOf } from './metrics.ts'
 export { build, serve, type App, type Listen } from './serve.ts'

@@ -1,0 +1,79 @@
+/** A server that hangs under load: what reads ahead stops reading, and goes on by itself when the server is back. */
+import t, { type Test } from 'tap'
+import { setTimeout } from 'node:timers/promises'
+import { Registry } from 'prom-client'
+import { sql } from 'kysely'
+import { makeExecutor } from '@bifold/commands/executor'
+import { newId } from '@bifold/commands/ids'
+import { modules } from '@bifold/modules'
+import { comparable, compare } from '@bifold/tools/compare'
+import { pipeline, readTopic, servers, until, type Pipeline } from './pipeline.ts'
+
+const count = 20_000 // several times what may be read ahead
+const emma = { title: 'Emma', authors: ['Jane Austen'], description: 'Handsome, clever and rich. '.repeat(20) }
+
+/** Commits books as the gateway does, and a revision of each. */
+async function write ({ db }: Pipeline) {
+  const { execute } = makeExecutor(db, new Registry())
+  const { addBook, reviseBook } = modules[0]!.commands
+  const request = { expected: undefined, key: undefined, requestId: 'load', traceparent: '' }
+  for (let done = 0; done < count; done += 2000) {
+    const ids = Array.from({ length: 1000 }, () => newId())
+    await Promise.all(ids.map(async id => await execute({ ...request, command: addBook!, id, input: emma })))
+    await Promise.all(ids.map(async id => await execute({ ...request, command: reviseBook!, id, input: { price: 799 } })))
+  }
+}
+
+async function allThere (t: Test, line: Pipeline, books: number) {
+  await until(async () => await line.metric('relay', 'bifold_relay_lag_events') === 0 && await line.metric('projector', 'bifold_projector_lag_events') === 0, 'the lag to be gone')
+  const found = await Promise.all(comparable(modules).map(async aggregate => await compare(line.db, line.mongo as never, aggregate)))
+  t.match(found, [{ postgres: books, mongo: books, equal: books }])
+  const seen = new Map<string, number>()
+  for (const { key, headers } of await readTopic(line.settings)) {
+    const version = Number(headers['ce_version'])
+    if (version !== (seen.get(key) ?? 0) + 1) t.fail(`${key} has version ${version} after ${seen.get(key)}`)
+    seen.set(key, version)
+  }
+  t.equal([...seen.values()].reduce((sum, version) => sum + version), (await line.db.selectFrom('events').select(sql<number>`count(*)`.as('all')).executeTakeFirstOrThrow()).all, 'each event is on the topic once')
+}
+
+const ready = async (line: Pipeline, name: 'relay' | 'projector') => await (await fetch(`${line.apps[name].url}/health/ready`)).json()
+
+t.test('servers that hang', async t => {
+  const own = await servers(t)
+  const line = await pipeline(t, own.dir)
+
+  await t.test('Kafka: the relay leaves the WAL in PostgreSQL', async t => {
+    await own.freeze('kafka')
+    await write(line)
+    t.match(await line.post('/books', emma), { status: 201 }, 'commands are accepted all the same')
+    t.match(await ready(line, 'relay'), { status: 'not ready', checks: { kafka: { ok: false } } })
+    // What fits into the sockets' buffers is read from the WAL too, but no more of it is sent after that.
+    const left = async () => (await sql<{ bytes: number }>`select pg_wal_lsn_diff(pg_current_wal_lsn(), sent_lsn)::float8 as bytes from pg_stat_replication where application_name = 'bifold-relay'`.execute(line.db)).rows[0]!.bytes
+    const before = await left()
+    await setTimeout(500)
+    t.equal(await left(), before, 'it reads no further')
+    t.ok(before > 5e6, `${before} bytes of WAL are left`)
+    const waiting = await line.metric('relay', 'bifold_relay_waiting_events')
+    t.ok(waiting > 0 && waiting < 6000, `${waiting} of ${count} events are read ahead`)
+    await own.thaw('kafka')
+    await allThere(t, line, count / 2 + 1)
+    t.match(await ready(line, 'relay'), { status: 'ready' })
+  })
+
+  await t.test('MongoDB: the projector leaves the messages in Kafka', async t => {
+    await own.freeze('mongo')
+    await write(line)
+    await until(async () => await line.metric('relay', 'bifold_relay_lag_events') === 0, 'the relay, which does not need MongoDB')
+    t.match(await ready(line, 'projector'), { status: 'not ready', checks: { mongo: { ok: false } } })
+    t.same(await line.metric('projector', 'bifold_projector_lag_events'), NaN, 'nobody knows')
+    const waiting = async () => await line.metric('projector', 'bifold_projector_waiting_events')
+    const before = await waiting()
+    await setTimeout(500)
+    t.equal(await waiting(), before, 'it reads no further')
+    t.ok(before > 0 && before < count / 2, `${before} of ${count} events are read ahead`)
+    await own.thaw('mongo')
+    await allThere(t, line, count + 1)
+    t.match(await ready(line, 'projector'), { status: 'ready' })
+  })
+})
