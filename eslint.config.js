@@ -3,7 +3,7 @@ import neostandard from 'neostandard'
 const onlyService = 'Only plugins/service touches `process` and `cluster`.'
 
 export default [
-  ...neostandard({ ts: true, ignores: ['proto/gen/**', '.stack/**', '.stack-test/**', '.tap/**', '.turbo/**'] }),
+  ...neostandard({ ts: true, ignores: ['proto/gen/**', '.stack/**', '.stack-test/**', '.stack-crash/**', '.tap/**', '.turbo/**'] }),
   {
     files: ['**/*.ts'],
     rules: {

@@ -150,6 +150,25 @@ t.test('a message that is on the topic twice is applied once', async t => {
   t.equal(line.apps.projector.logs.filter(({ level }) => level as number >= 50).length, 0)
 })
 
+t.test('versions that do not follow each other are told: a metric, an error in the log, a detail of readiness', async t => {
+  const line = await pipeline(t)
+  const producer = kafkaFor(line.settings).producer()
+  await producer.connect()
+  const id = '019a0000-0000-7000-8000-00000000000a'
+  // As only a relay with a bug would send them.
+  const messages = [1, 3].map((version, index) => ({
+    key: id,
+    value: JSON.stringify({ task: index === 0 ? 'insert' : 'update', data: { id, version, ...emma } }),
+    headers: { ce_type: index === 0 ? 'BookAdded' : 'BookRevised', ce_source: '/books', ce_version: String(version), ce_time: new Date().toISOString(), ce_sequence: `ffffffff-${String(index).padStart(16, '0')}-00000000` },
+    partition: 0
+  }))
+  await producer.send({ topic: line.settings.EVENTS_TOPIC, messages })
+  await producer.disconnect()
+  await until(async () => await line.metric('projector', 'bifold_projector_order_breaks_total') === 1, 'the metric')
+  t.match(line.apps.projector.logs.filter(({ level }) => level === 50), [{ msg: 'the versions of an aggregate do not follow each other', id, expected: 2, found: 3 }])
+  t.match(await (await fetch(`${line.apps.projector.url}/health/ready`)).json(), { status: 'ready', checks: { order: { ok: true, lastBreak: { id, expected: 2, found: 3 } } } })
+})
+
 t.test('the projector begins where the checkpoint in MongoDB says, not where Kafka says', async t => {
   const line = await pipeline(t)
   const ids = await Promise.all(Array.from({ length: 30 }, async (_, n) => (await line.post('/books', { ...emma, title: `Book ${n}` })).body.id as string))
@@ -173,6 +192,13 @@ t.test('the lag of both hops is 0 when all is done, and seen when the next hop i
   await line.apps.projector.app.close()
   await line.post('/books', { ...emma, title: 'Unseen' })
   await until(async () => (await readTopic(line.settings)).length === 2, 'the topic')
+  line.settings.LAG_MAX_SECONDS = -1 // even no lag is too much
+  await line.restart('projector', { ready: false })
+  t.match(await until(async () => {
+    const body = await (await fetch(`${line.apps.projector.url}/health/ready`)).json() as { checks: Record<string, { reason?: string }> }
+    return body.checks['lag']!.reason
+  }, 'a reason'), /^the oldest event has waited for \d+ s, longer than LAG_MAX_SECONDS -1$/)
+  line.settings.LAG_MAX_SECONDS = 300
   await line.restart('projector')
   await until(async () => await line.mongo.collection('books').countDocuments() === 2, 'the projection to catch up')
   t.equal(await line.metric('projector', 'bifold_projector_lag_events'), 0)

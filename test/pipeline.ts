@@ -29,6 +29,7 @@ export interface Settings {
   KAFKA_BROKERS: string
   MONGO_URL: string
   EVENTS_TOPIC: string
+  LAG_MAX_SECONDS: number
   GATEWAY_PORT: number
   RELAY_PORT: number
   PROJECTOR_PORT: number
@@ -97,6 +98,7 @@ export async function stores (t: Test, dir = testStack): Promise<Settings> {
     KAFKA_BROKERS: stack.KAFKA_BROKERS,
     MONGO_URL: named(stack.MONGO_URL),
     EVENTS_TOPIC: name,
+    LAG_MAX_SECONDS: 300,
     GATEWAY_PORT: 0,
     RELAY_PORT: 0,
     PROJECTOR_PORT: 0,
@@ -139,7 +141,7 @@ export interface Pipeline {
   readonly mongo: MongoDb
   readonly apps: Record<AppName, RunningApp>
   /** Closes an app as SIGTERM would, and starts it again on the same ports. */
-  restart (name: AppName): Promise<void>
+  restart (name: AppName, options?: { ready?: boolean }): Promise<void>
   post (url: string, body: unknown, headers?: Record<string, string>): Promise<Reply>
   send (method: string, url: string, body?: unknown, headers?: Record<string, string>): Promise<Reply>
   get (url: string): Promise<Reply>
@@ -181,9 +183,9 @@ export async function pipeline (t: Test, dir = testStack): Promise<Pipeline> {
     post: async (url, body, headers) => await send('POST', url, body, headers),
     get: async url => await request(`${running.query.url}${url}`, {}),
     metric: async (name, figure) => Number(new RegExp(`^${figure} (.+)$`, 'm').exec(await (await fetch(`${running[name].url}/metrics`)).text())![1]),
-    async restart (name) {
+    async restart (name, options) {
       await running[name].app.close()
-      running[name] = await startApp(t, name, settings)
+      running[name] = await startApp(t, name, settings, options)
     }
   }
 }

@@ -2,9 +2,11 @@
 import { loadConfig, setting } from '@bifold/service'
 
 export const config = () => loadConfig({
+  POSTGRES_URL: setting.url('Whose event log fills read models that have nothing yet'),
   KAFKA_BROKERS: setting.url('Host and port of each broker, with commas between'),
   MONGO_URL: setting.url('Where the read models are kept'),
   EVENTS_TOPIC: setting.topic(),
+  LAG_MAX_SECONDS: setting.lag(),
   PROJECTOR_PORT: setting.port(3002)
 })
 

@@ -2,7 +2,7 @@
 import t, { type Test } from 'tap'
 import { sql } from 'kysely'
 import { connect } from '@bifold/postgres'
-import { startApp, stores } from '@bifold/test'
+import { startApp, stores, until } from '@bifold/test'
 
 const emma = { title: 'Emma', authors: ['Jane Austen'] }
 let isbns = 0
@@ -145,6 +145,18 @@ t.test('the OpenAPI document shows the routes, their schemas and examples', asyn
   t.match(document, { openapi: /^3\.1/, paths: { '/books': { post: { operationId: 'addBook', requestBody: { content: { 'application/json': { schema: { required: ['title', 'authors'] }, example: { title: 'Emma' } } } } } }, '/books/{id}': { patch: {}, delete: {} } } })
   t.ok(document.paths['/books'].post.responses['412'].content['application/problem+json'])
   t.equal((await app.inject('/docs/')).statusCode, 200)
+})
+
+t.test('a key is kept for 24 hours, and then removed', async t => {
+  const { app, db } = await gateway(t)
+  await app.inject({ method: 'POST', url: '/books', headers: { 'idempotency-key': 'young' }, payload: emma })
+  await sql`
+    insert into idempotency_keys (key, fingerprint, answer, created_at)
+    select 'old ' || n, '', '{}', now() - interval '24 hours' from generate_series(1, 2500) as n
+    union all select 'almost', '', '{}', now() - interval '23 hours 59 minutes'`.execute(db)
+  const keys = async () => (await sql<{ key: string }>`select key from idempotency_keys order by key`.execute(db)).rows.map(({ key }) => key)
+  await until(async () => (await keys()).length === 2, 'three batches')
+  t.same(await keys(), ['almost', 'young'])
 })
 
 t.test('while PostgreSQL is away: 503 with Retry-After, not ready with the reason, and no crash', async t => {

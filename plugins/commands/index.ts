@@ -10,6 +10,7 @@ import { metricsOf } from '@bifold/service'
 import { clean } from './clean.ts'
 import { makeExecutor, type Executor, type Limits } from './executor.ts'
 import { newId } from './ids.ts'
+import { removeOldKeys } from './keys.ts'
 import { expectedVersions, Headers, idempotencyKey, traceparent } from './headers.ts'
 
 export interface CommandsOptions { modules: readonly Module[], limits?: Limits }
@@ -21,6 +22,7 @@ export default fp<CommandsOptions>(async (app, { modules, limits }) => {
   const executor = makeExecutor(dbOf(app), metricsOf(app), limits)
   const counter = new Counter({ name: 'bifold_commands_total', help: 'Commands by what became of them', labelNames: ['command', 'outcome'], registers: [metricsOf(app)] })
   takeMergePatch(app)
+  removeOldKeys(app)
   for (const module of modules) {
     const compile = compiler(module.formats)
     for (const [name, command] of Object.entries(module.commands)) {
@@ -37,7 +39,7 @@ export default fp<CommandsOptions>(async (app, { modules, limits }) => {
       app.route({ ...route(name, module, command, executor, counted), validatorCompiler: ({ schema }) => compile(schema as object) })
     }
   }
-}, { name: 'commands', dependencies: ['postgres', 'openapi'] })
+}, { name: 'commands', dependencies: ['postgres', 'openapi', 'background'] })
 
 function route (name: string, module: Module, command: BoundCommand, executor: Executor, counted: <T>(work: Promise<T>) => Promise<T>): RouteOptions {
   const { method, url, summary, input, example, creates } = command

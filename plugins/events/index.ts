@@ -2,20 +2,26 @@
 import fp from 'fastify-plugin'
 import { Counter, Gauge } from 'prom-client'
 import { sql } from 'kysely'
+import type { FastifyInstance } from 'fastify'
 import { ensureTopic, kafkaAdminOf, kafkaOf } from '@bifold/kafka'
 import { dbOf, publication, slotName, type Db } from '@bifold/postgres'
-import { backgroundOf, metricsOf, within } from '@bifold/service'
+import { backgroundOf, healthOf, metricsOf, within } from '@bifold/service'
 import { relay } from './relay.ts'
 import type { Tail } from './tail.ts'
 
-export interface EventsOptions { url: string, topic: string }
+export interface EventsOptions { url: string, topic: string, lagMaxSeconds: number }
 
-export default fp<EventsOptions>(async (app, { url, topic }) => {
+export default fp<EventsOptions>(async (app, { url, topic, lagMaxSeconds }) => {
   const db = dbOf(app)
   let sentPosition = 0
   const relayed = new Counter({ name: 'bifold_relay_events_total', help: 'Events that Kafka confirmed', registers: [metricsOf(app)] })
   const waiting = new Gauge({ name: 'bifold_relay_waiting_events', help: 'Events that are read from the WAL and not yet in Kafka; bounded', registers: [metricsOf(app)] })
-  observeLag(app, db, () => sentPosition)
+  const measure = async () => await within(measureMs, measureLag(db, sentPosition))
+  observeLag(app, measure)
+  healthOf(app).add('lag', async () => {
+    const { seconds } = await measure()
+    if (seconds > lagMaxSeconds) throw new Error(`the oldest event has waited for ${Math.round(seconds)} s, longer than LAG_MAX_SECONDS ${lagMaxSeconds}`)
+  })
   backgroundOf(app)('relay', async ({ signal, ready }) => {
     const admin = await kafkaAdminOf(app)()
     await ensureTopic(admin, topic)
@@ -48,7 +54,7 @@ async function lastPosition (db: Db, tails: readonly Tail[]): Promise<number> {
 const measureMs = 2000 // longer than a healthy server takes
 const countMax = 1_000_000 // a lag beyond is as bad, and would make counting a burden
 
-function observeLag (app: Parameters<typeof metricsOf>[0], db: Db, sentPosition: () => number) {
+function observeLag (app: FastifyInstance, measure: () => ReturnType<typeof measureLag>) {
   const registers = [metricsOf(app)]
   const age = new Gauge({ name: 'bifold_relay_oldest_seconds', help: 'Age of the oldest event that is committed but not in Kafka; 0 if there is none', registers })
   const slot = new Gauge({ name: 'bifold_relay_slot_lag_bytes', help: 'WAL that PostgreSQL keeps for the relay', registers })
@@ -59,8 +65,7 @@ function observeLag (app: Parameters<typeof metricsOf>[0], db: Db, sentPosition:
     registers,
     async collect () {
       try {
-        // Positions are given before the commit, so one that is committed late may be passed over here for milliseconds. It is a metric: the relay itself goes by the WAL.
-        const { events, seconds, bytes } = await within(measureMs, measureLag(db, sentPosition()))
+        const { events, seconds, bytes } = await measure()
         this.set(events)
         age.set(seconds)
         slot.set(bytes)
@@ -71,6 +76,7 @@ function observeLag (app: Parameters<typeof metricsOf>[0], db: Db, sentPosition:
   })
 }
 
+// Positions are given before the commit, so one that is committed late may be passed over here for milliseconds: the relay itself goes by the WAL.
 async function measureLag (db: Db, sentPosition: number) {
   const { rows: [lag] } = await sql<{ events: number, seconds: number }>`
     select count(*) as events, coalesce(extract(epoch from now() - min(time)), 0)::float8 as seconds

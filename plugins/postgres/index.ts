@@ -11,6 +11,7 @@ export { connect, type Db } from './connect.ts'
 export type { Tables } from './tables.ts'
 export { migrate, publication, slotName } from './migrate.ts'
 export { isOutage } from './outage.ts'
+export { messageOf, snapshotEvents, type EventLogSnapshot } from './snapshot.ts'
 export { transaction, type Decided } from './transaction.ts'
 
 export interface PostgresOptions { url: string, modules: readonly Module[], connectionsMax?: number }

@@ -30,5 +30,11 @@ export const migrations: Record<string, Migration> = {
         .addColumn('created_at', 'timestamptz', column => column.notNull().defaultTo(sql`now()`))
         .execute()
     }
+  },
+  '0003-old-idempotency-keys': {
+    async up (db) {
+      // Block ranges (BRIN): keys come in the order of their time, and an entry for each would cost every command.
+      await sql`create index idempotency_keys_created_at on idempotency_keys using brin (created_at)`.execute(db)
+    }
   }
 }

@@ -10,7 +10,7 @@ t.test('several apps may migrate at once; each step is done once', async t => {
   const dbs = Array.from({ length: 4 }, () => connect(POSTGRES_URL, 2))
   t.teardown(async () => await Promise.all(dbs.map(async db => await db.destroy())))
   const done = await Promise.all(dbs.map(async db => await migrate(db, modules)))
-  t.same(done.flat().sort(), ['0001-events', '0002-idempotency-keys', 'books-0001-books'])
+  t.same(done.flat().sort(), ['0001-events', '0002-idempotency-keys', '0003-old-idempotency-keys', 'books-0001-books'])
   const { rows } = await sql`select plugin from pg_replication_slots where slot_name = ${await slotName(dbs[0]!)}`.execute(dbs[0]!)
   t.same(rows, [{ plugin: 'pgoutput' }], 'the WAL is kept from the first event on')
 })

@@ -111,9 +111,9 @@ async function commit (client: MongoClient, db: Db, projection: AnyProjection, s
       const { matchedCount } = await checkpoints(db).updateOne({ _id: to._id, offset: from.offset, sequence: from.sequence }, { $set: to }, { session })
       if (matchedCount === 0) throw new Fenced(to._id)
     }
-    // One command for each kind, since folded changes may come in any order. Ordered all the same: after a refusal the transaction
-    // is gone, and whatever else were sent would fail for that, as a fault to be tried again, and hide the refusal for ever.
-    const byKind = changes.toSorted((a, b) => kinds[a.op] - kinds[b.op]).map(change => operation(projection, change))
+    // Ordered: after a refusal the transaction is gone, and whatever else were sent would fail for that, as a fault to be tried
+    // again, and hide the refusal for ever.
+    const byKind = inOrder(changes).map(change => operation(projection, change))
     if (byKind.length > 0) await db.collection<Document>(projection.collection).bulkWrite(byKind, { ordered: true, session })
     const kept = [...stretch.deadLetters, ...letters]
     if (kept.length > 0) {
@@ -127,7 +127,11 @@ async function commit (client: MongoClient, db: Db, projection: AnyProjection, s
 
 const kinds = { insert: 0, replace: 1, update: 1, remove: 2 } // as MongoDB's commands: insert, update, delete
 
-function operation ({ message }: AnyProjection, change: Change): AnyBulkWriteOperation<Document> {
+/** One command for each kind, since folded changes may come in any order. */
+export const inOrder = (changes: readonly Change[]): Change[] => changes.toSorted((a, b) => kinds[a.op] - kinds[b.op])
+
+/** A change as MongoDB writes it, with the message that the query service sends. */
+export function operation ({ message }: AnyProjection, change: Change): AnyBulkWriteOperation<Document> {
   const filter = { _id: change.id }
   const stored = (doc: Document) => message === undefined ? doc : { ...doc, _message: message(doc as never) }
   switch (change.op) {

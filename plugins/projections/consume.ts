@@ -4,6 +4,7 @@ import type { Db, MongoClient } from 'mongodb'
 import type { FastifyBaseLogger } from 'fastify'
 import type { AnyProjection } from '@bifold/cqrs'
 import { Fenced } from './apply.ts'
+import type { OrderBreak } from './audit.ts'
 import { makeLane, type Held, type Lane } from './lane.ts'
 import { loadPositions, project, type Positions } from './project.ts'
 
@@ -18,6 +19,8 @@ export interface ConsumeOptions {
   readonly log: FastifyBaseLogger
   /** Told what was applied. */
   readonly applied: (events: number, deadLetters: number) => void
+  /** Told of versions that do not follow each other. */
+  readonly disordered: (found: OrderBreak) => void
   /** Told what of a partition is at hand and not yet applied. */
   readonly holding: (partition: number, held: Held | undefined) => void
 }

@@ -5,26 +5,38 @@ import type { FastifyInstance } from 'fastify'
 import type { AnyProjection, Module } from '@bifold/cqrs'
 import { ensureTopic, kafkaAdminOf, kafkaOf } from '@bifold/kafka'
 import { mongoOf } from '@bifold/mongo'
-import { backgroundOf, metricsOf, within } from '@bifold/service'
+import { backgroundOf, healthOf, metricsOf, within } from '@bifold/service'
 import { checkpoints } from './apply.ts'
+import type { OrderBreak } from './audit.ts'
 import { consume } from './consume.ts'
+import { createIndexes, fillEmpty } from './fill.ts'
 import type { Held } from './lane.ts'
 
-export interface ProjectionsOptions { modules: readonly Module[], topic: string }
+/** `url` is PostgreSQL's: its event log fills read models that have nothing yet. */
+export interface ProjectionsOptions { modules: readonly Module[], url: string, topic: string, lagMaxSeconds: number }
 
-export default fp<ProjectionsOptions>(async (app, { modules, topic }) => {
+export default fp<ProjectionsOptions>(async (app, { modules, url, topic, lagMaxSeconds }) => {
   const db = mongoOf(app)
   const projections = modules.flatMap(module => module.projections)
   const registers = [metricsOf(app)]
   const events = new Counter({ name: 'bifold_projector_events_total', help: 'Events that were applied', registers })
   const letters = new Counter({ name: 'bifold_projector_dead_letters_total', help: 'Messages that were kept as dead letters', registers })
+  const breaks = new Counter({ name: 'bifold_projector_order_breaks_total', help: 'Events whose version did not follow the one before', registers })
+  let lastBreak: OrderBreak | undefined
+  healthOf(app).add('order', async () => lastBreak && { lastBreak }) // told, and not unready: that would mend nothing
+  let filled: { done: number, all: number } | undefined
+  healthOf(app).add('read models', async () => {
+    if (filled !== undefined) throw new Error(`being filled from PostgreSQL: ${filled.done} of ${filled.all} events`)
+  })
   const held = new Map<number, Held>()
-  observeLag(app, topic, projections, held)
+  observeLag(app, { topic, projections, held, lagMaxSeconds })
   backgroundOf(app)('projector', async ({ signal, ready }) => {
     held.clear()
-    await createIndexes(app, projections)
+    for (const projection of projections) await createIndexes(db, projection)
+    await db.collection('deadLetters').createIndex({ projection: 1, partition: 1, offset: 1 })
     const admin = await kafkaAdminOf(app)()
     await ensureTopic(admin, topic)
+    await fillEmpty({ url, db, admin, topic, projections, signal, log: app.log, filling: (done, all) => { filled = { done, all } } }).finally(() => { filled = undefined })
     await consume({
       client: db.client,
       db,
@@ -38,6 +50,10 @@ export default fp<ProjectionsOptions>(async (app, { modules, topic }) => {
         events.inc(count)
         letters.inc(dead)
       },
+      disordered (found) {
+        breaks.inc()
+        lastBreak = found
+      },
       holding (partition, now) {
         if (now === undefined) held.delete(partition)
         else held.set(partition, now)
@@ -46,19 +62,25 @@ export default fp<ProjectionsOptions>(async (app, { modules, topic }) => {
   })
 }, { name: 'projections', dependencies: ['kafka', 'mongo'] })
 
-async function createIndexes (app: FastifyInstance, projections: readonly AnyProjection[]) {
-  const db = mongoOf(app)
-  for (const { collection, indexes } of projections) {
-    if (indexes.length > 0) await db.collection(collection).createIndexes(indexes.map(key => ({ key: { ...key } })))
-  }
-  await db.collection('deadLetters').createIndex({ projection: 1, partition: 1, offset: 1 })
-}
-
 const measureMs = 2000 // longer than healthy servers take
 
-function observeLag (app: FastifyInstance, topic: string, projections: readonly AnyProjection[], held: ReadonlyMap<number, Held>) {
+interface Observed { topic: string, projections: readonly AnyProjection[], held: ReadonlyMap<number, Held>, lagMaxSeconds: number }
+
+function observeLag (app: FastifyInstance, { topic, projections, held, lagMaxSeconds }: Observed) {
+  let behindSince: number | undefined
+  const measure = async () => {
+    const events = await within(measureMs, measureLag(app, topic, projections))
+    behindSince = events === 0 ? undefined : behindSince ?? Date.now()
+    // Of what is at hand the time is known; of what Kafka holds, only since when this app has seen itself behind.
+    const oldest = behindSince === undefined ? Infinity : Math.min(behindSince, ...[...held.values()].map(({ since }) => since))
+    return { events, seconds: Math.max(0, Date.now() - oldest) / 1000 }
+  }
+  healthOf(app).add('lag', async () => {
+    const { seconds } = await measure()
+    if (seconds > lagMaxSeconds) throw new Error(`the oldest event has waited for ${Math.round(seconds)} s, longer than LAG_MAX_SECONDS ${lagMaxSeconds}`)
+  })
   const registers = [metricsOf(app)]
-  const oldest = new Gauge({ name: 'bifold_projector_oldest_seconds', help: 'Age of the oldest event that is in Kafka but not projected; 0 if there is none', aggregator: 'max', registers })
+  const age = new Gauge({ name: 'bifold_projector_oldest_seconds', help: 'Age of the oldest event that is in Kafka but not projected; 0 if there is none', aggregator: 'max', registers })
   // eslint-disable-next-line no-new
   new Gauge({
     name: 'bifold_projector_waiting_events',
@@ -66,7 +88,6 @@ function observeLag (app: FastifyInstance, topic: string, projections: readonly 
     registers,
     collect () { this.set([...held.values()].reduce((all, { messages }) => all + messages, 0)) }
   })
-  let behindSince: number | undefined
   // eslint-disable-next-line no-new
   new Gauge({
     name: 'bifold_projector_lag_events',
@@ -75,13 +96,11 @@ function observeLag (app: FastifyInstance, topic: string, projections: readonly 
     registers,
     async collect () {
       try {
-        const lag = await within(measureMs, measureLag(app, topic, projections))
-        behindSince = lag === 0 ? undefined : behindSince ?? Date.now()
-        this.set(lag)
-        // Of what is at hand the time is known; of what Kafka holds, only since when this app has seen itself behind.
-        oldest.set(behindSince === undefined ? 0 : Math.max(0, Date.now() - Math.min(behindSince, ...[...held.values()].map(({ since }) => since))) / 1000)
+        const { events, seconds } = await measure()
+        this.set(events)
+        age.set(seconds)
       } catch {
-        for (const gauge of [this, oldest]) gauge.set(NaN) // Kafka or MongoDB is away: nobody knows
+        for (const gauge of [this, age]) gauge.set(NaN) // Kafka or MongoDB is away: nobody knows
       }
     }
   })

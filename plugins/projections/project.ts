@@ -1,10 +1,12 @@
 /** Applies what has come in from a partition to each projection, from where it stands there. */
 import { readMessage, UnreadableMessage, type AnyProjection, type Envelope } from '@bifold/cqrs'
+import { makeAuditor, type Auditor } from './audit.ts'
 import { apply, checkpointId, checkpoints, type Checkpoint, type DeadLetter, type RawMessage, type Stretch } from './apply.ts'
 import type { ConsumeOptions } from './consume.ts'
+import { forget, unlessFilling } from './fill.ts'
 
 /** Where each projection stands in a partition, and where reading has to begin for all of them. */
-export interface Positions { readonly byProjection: Map<AnyProjection, Checkpoint | undefined>, start: number }
+export interface Positions { readonly byProjection: Map<AnyProjection, Checkpoint | undefined>, readonly auditor: Auditor, start: number }
 
 /** Reads where the projections stand in a partition. */
 export async function loadPositions ({ db, admin, topic, projections }: ConsumeOptions, partition: number): Promise<Positions> {
@@ -13,19 +15,31 @@ export async function loadPositions ({ db, admin, topic, projections }: ConsumeO
   const byProjection = new Map<AnyProjection, Checkpoint | undefined>()
   for (const projection of projections) {
     const found = await checkpoints(db).findOne({ _id: checkpointId(projection, topic, partition) })
-    if (found !== null && found.offset < low) throw new Error(`Kafka has deleted messages of partition ${partition} that ${projection.collection} has not seen: from ${found.offset} to ${low}`)
-    if (found !== null && found.offset > high) throw new Error(`Partition ${partition} ends at ${high}, before the checkpoint ${found.offset} of ${projection.collection}: the topic is another than before`)
+    if (found === null) await unlessFilling(db, projection)
+    if (found !== null && (found.offset < low || found.offset > high)) {
+      await forget(db, projection)
+      throw new Error(found.offset < low
+        ? `Kafka has deleted messages of partition ${partition} that ${projection.collection} has not seen, from ${found.offset} to ${low}: it is filled anew from PostgreSQL`
+        : `Partition ${partition} ends at ${high}, before the checkpoint ${found.offset} of ${projection.collection}: the topic is another than before, and it is filled anew from PostgreSQL`)
+    }
     byProjection.set(projection, found ?? undefined)
   }
-  return { byProjection, start: Math.min(...[...byProjection.values()].map(found => found?.offset ?? low)) }
+  const seen = [...byProjection.values()].map(found => found?.sequence ?? '').sort()
+  return { byProjection, auditor: makeAuditor(seen.at(-1) ?? ''), start: Math.min(...[...byProjection.values()].map(found => found?.offset ?? low)) }
 }
 
 /** Applies consecutive messages of a partition to each projection, and moves the positions. */
 export async function project (options: ConsumeOptions, partition: number, messages: readonly RawMessage[], at: Positions) {
-  const { client, db, topic, projections, log, applied } = options
+  const { client, db, topic, projections, log, applied, disordered } = options
   const { events, deadLetters } = read(messages, projections)
   const next = Number(messages.at(-1)!.offset) + 1
   for (const { message: { offset }, reason } of deadLetters) log.warn({ partition, offset, reason }, 'message kept as a dead letter')
+  for (const { envelope } of events) {
+    const found = at.auditor.next(envelope)
+    if (found === undefined) continue
+    log.error({ partition, ...found, sequence: envelope.sequence }, 'the versions of an aggregate do not follow each other')
+    disordered(found)
+  }
   await Promise.all(projections.map(async projection => {
     const from = at.byProjection.get(projection)
     const stretch: Stretch = {

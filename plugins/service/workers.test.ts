@@ -179,7 +179,7 @@ t.test('of two projectors the one without partitions is ready, and they have one
   await producer.disconnect()
   await admin.disconnect()
   const port = await getPort()
-  start(t, 'apps/projector/main.ts', { KAFKA_BROKERS: settings.KAFKA_BROKERS, MONGO_URL: settings.MONGO_URL, EVENTS_TOPIC: settings.EVENTS_TOPIC, PROJECTOR_PORT: String(port) })
+  start(t, 'apps/projector/main.ts', { POSTGRES_URL: settings.POSTGRES_URL, KAFKA_BROKERS: settings.KAFKA_BROKERS, MONGO_URL: settings.MONGO_URL, EVENTS_TOPIC: settings.EVENTS_TOPIC, PROJECTOR_PORT: String(port) })
   const get = async (path: string) => await fetch(`http://127.0.0.1:${port}${path}`, { headers: { connection: 'close' } })
   await until(async () => (await get('/health/ready')).ok, 'both projectors')
   for (let n = 0; n < 4; n++) await until(async () => /^bifold_projector_dead_letters_total 5$/m.test(await (await get('/metrics')).text()), 'the count of one, whichever answers')

@@ -1,0 +1,101 @@
+/** Everything that can crash: the four apps and the servers, each to be killed, paused and brought back. */
+import { createWriteStream } from 'node:fs'
+import { setTimeout } from 'node:timers/promises'
+import { execa } from 'execa'
+import { status, up } from '@bifold/stack'
+import { appNames, nodeFlags, type AppName } from '../apps.ts'
+
+export type Ports = Readonly<Record<'GATEWAY_PORT' | 'QUERY_HTTP_PORT' | 'QUERY_GRPC_PORT' | 'PROJECTOR_PORT' | 'PROJECTOR_2_PORT' | 'RELAY_PORT', number>>
+
+export interface Actor {
+  readonly name: string
+  /** As kill -9, the power cable. */
+  kill (): Promise<void>
+  /** As SIGSTOP: it holds its connections, and does nothing. */
+  pause (ms: number): Promise<void>
+  /** Starts it again, if it does not do so by itself. */
+  revive (): Promise<void>
+}
+
+export interface Actors {
+  readonly all: readonly Actor[]
+  /** Everything runs, and nothing is paused. */
+  heal (): Promise<void>
+  stop (): Promise<void>
+}
+
+export interface ActorsOptions { readonly dir: string, readonly apps: string, readonly env: Readonly<Record<string, string>>, readonly ports: Ports }
+
+const againMs = 300 // as a supervisor that wastes no time
+const stopMs = 20_000 // an app closes itself within 15 s
+
+export async function startActors ({ dir, apps, env, ports }: ActorsOptions): Promise<Actors> {
+  const settings = { ...env, ...Object.fromEntries(Object.entries(ports).map(([name, port]) => [name, String(port)])), LOG_LEVEL: 'warn' }
+  const running = [
+    ...appNames.map(name => startApp(name, name, { folder: apps, dir, env: settings })),
+    // Two that share the partitions, and may both believe that they own one.
+    startApp('projector-2', 'projector', { folder: apps, dir, env: { ...settings, PROJECTOR_PORT: String(ports.PROJECTOR_2_PORT) } })
+  ]
+  // One at a time: `up` starts whatever is down, also what another revival is just bringing up.
+  let reviving = Promise.resolve()
+  const revive = async () => await (reviving = reviving.then(async () => { await up({ dir, ports: 'free', renderer: 'silent', environment: {} }) }))
+  const servers = (await status({ dir })).flatMap(({ processes }) => processes.map(({ name }) => name)).map(name => server(name, dir, revive))
+  const all = [...running.map(({ actor }) => actor), ...servers]
+  return {
+    all,
+    async heal () {
+      for (const { signal } of running) signal('SIGCONT')
+      for (const pid of await serverPids(dir)) process.kill(pid, 'SIGCONT')
+      await revive()
+    },
+    async stop () {
+      await Promise.all(running.map(async ({ stop }) => await stop()))
+    }
+  }
+}
+
+const serverPids = async (dir: string, only?: string): Promise<number[]> =>
+  (await status({ dir })).flatMap(({ processes }) => processes.flatMap(({ name, pid }) => pid !== undefined && (only === undefined || name === only) ? [pid] : []))
+
+function server (name: string, dir: string, revive: () => Promise<void>): Actor {
+  const signal = async (signal: NodeJS.Signals) => {
+    for (const pid of await serverPids(dir, name)) process.kill(pid, signal)
+  }
+  return { name, kill: async () => await signal('SIGKILL'), pause: paused(signal), revive }
+}
+
+function startApp (name: string, app: AppName, { folder, dir, env }: { folder: string, dir: string, env: Record<string, string> }) {
+  const log = createWriteStream(`${dir}/logs/${name}.log`, { flags: 'a' })
+  let kill = (_: NodeJS.Signals) => {}
+  const stopping = new AbortController()
+  const ended = (async () => {
+    while (!stopping.signal.aborted) {
+      const child = execa(process.execPath, [...nodeFlags(app), `apps/${app}/main.ts`], { cwd: folder, env, stdin: 'ignore', buffer: false, reject: false, forceKillAfterDelay: stopMs })
+      kill = signal => { child.kill(signal) }
+      child.stdout.pipe(log, { end: false })
+      child.stderr.pipe(log, { end: false })
+      await child
+      if (!stopping.signal.aborted) await setTimeout(againMs)
+    }
+  })()
+  const signal = (signal: NodeJS.Signals) => kill(signal)
+  return {
+    signal,
+    actor: { name, kill: async () => signal('SIGKILL'), pause: paused(async one => signal(one)), revive: async () => {} } satisfies Actor,
+    async stop () {
+      stopping.abort()
+      signal('SIGCONT')
+      signal('SIGTERM')
+      await ended
+      log.end()
+    }
+  }
+}
+
+function paused (signal: (signal: NodeJS.Signals) => Promise<void>) {
+  return async (ms: number) => {
+    await signal('SIGSTOP')
+    await setTimeout(ms)
+    await signal('SIGCONT')
+  }
+}

@@ -1,0 +1,104 @@
+/** Compares what was answered with PostgreSQL, the topic and MongoDB. */
+import { sql } from 'kysely'
+import { modules } from '@bifold/modules'
+import { connect as connectMongo } from '@bifold/mongo'
+import { connect as connectPostgres } from '@bifold/postgres'
+import type { StackEnv } from '@bifold/stack'
+import { comparable, compare } from '../compare.ts'
+import type { Told } from './chaos.ts'
+import type { Record } from './load.ts'
+import { readTopic, type Message } from './topic.ts'
+
+export interface Finding { readonly what: string, readonly count: number, readonly first: readonly string[] }
+
+interface Event { readonly id: string, readonly version: number, readonly type: string, readonly price: number }
+
+const shownMax = 3 // of each kind; the data are there for a look with --keep
+const types = { add: 'BookAdded', revise: 'BookRevised', withdraw: 'BookWithdrawn' }
+
+/** Every way in which a promise can be broken, and how often it was. */
+export async function check (env: StackEnv, record: Record): Promise<Finding[]> {
+  const db = connectPostgres(env.POSTGRES_URL, 1)
+  const mongo = connectMongo(env.MONGO_URL, 1)
+  try {
+    const { rows } = await sql<Event>`select aggregate_id as id, version, type, coalesce((value->'data'->>'price')::bigint, -1) as price from events order by position`.execute(db)
+    const messages = await readTopic(env.KAFKA_BROKERS)
+    const comparisons = await Promise.all(comparable(modules).map(async aggregate => await compare(db, mongo.db() as never, aggregate)))
+    return [
+      finding('lost: answered, but not in PostgreSQL', lostAnswers(record, rows)),
+      finding('lost: in PostgreSQL, but not on the topic', missing(rows, messages)),
+      finding('doubled: two answers for one version', doubledAnswers(record)),
+      finding('doubled: done, but nobody asked', uncalledFor(record, rows)),
+      finding('doubled: twice on the topic', doubledMessages(messages)),
+      finding('reordered: on the topic', reordered(messages)),
+      finding('reordered, or wrong: for a client', record.wrong),
+      finding('kept aside: dead letters', (await mongo.db().collection('deadLetters').find({}).toArray()).map(({ _id, reason }) => `${String(_id)}: ${reason}`)),
+      finding('differing: MongoDB from PostgreSQL', comparisons.flatMap(({ missing, extra, differing, differences }) =>
+        Array.from({ length: missing + extra + differing }, (_, index) => JSON.stringify(differences[index] ?? ''))))
+    ]
+  } finally {
+    await Promise.allSettled([db.destroy(), mongo.close()])
+  }
+}
+
+const finding = (what: string, broken: readonly string[]): Finding => ({ what, count: broken.length, first: broken.slice(0, shownMax) })
+const named = ({ id, version }: { id: string, version: number }) => `${id}/${version}`
+
+function lostAnswers ({ answered }: Record, events: readonly Event[]): string[] {
+  const stored = new Map(events.map(event => [named(event), event]))
+  return answered.filter(answer => {
+    const event = stored.get(named(answer))
+    return event === undefined || event.type !== types[answer.kind] || (answer.kind !== 'withdraw' && event.price !== answer.price)
+  }).map(answer => `${answer.kind} ${named(answer)}`)
+}
+
+function missing (events: readonly Event[], messages: readonly Message[]): string[] {
+  const sent = new Set(messages.map(named))
+  return events.map(named).filter(name => !sent.has(name))
+}
+
+function doubledAnswers ({ answered }: Record): string[] {
+  const seen = new Set<string>()
+  return answered.map(named).filter(name => seen.size === seen.add(name).size)
+}
+
+/** Events beyond those answered, and beyond those whose answer was given up. */
+function uncalledFor ({ answered, unknown }: Record, events: readonly Event[]): string[] {
+  const known = new Set(answered.map(named))
+  const others = events.map(named).filter(name => !known.has(name))
+  return others.length > unknown ? others.slice(unknown) : []
+}
+
+function doubledMessages (messages: readonly Message[]): string[] {
+  const seen = new Set<string>()
+  return messages.map(named).filter(name => seen.size === seen.add(name).size)
+}
+
+function reordered (messages: readonly Message[]): string[] {
+  const last = new Map<string, number>()
+  const broken: string[] = []
+  for (const message of messages) {
+    const before = last.get(message.id) ?? 0
+    if (message.version !== before + 1) broken.push(`${named(message)} after version ${before}`)
+    last.set(message.id, message.version)
+  }
+  return broken
+}
+
+export interface Outcome { readonly seed: number, readonly seconds: number, readonly brokers: number, readonly chaos: Told, readonly record: Record, readonly settledMs: number, readonly verdict: readonly Finding[] }
+
+/** The outcome as a table. */
+export function verdictTable ({ seed, seconds, brokers, chaos, record, settledMs, verdict }: Outcome): string {
+  const rows: [string, string][] = [
+    ['seed, seconds, brokers', `${seed}, ${seconds}, ${brokers}`],
+    ['kills, pauses', `${chaos.kills}, ${chaos.pauses}`],
+    ['commands answered, refused, unknown', `${record.answered.length}, ${record.refused}, ${record.unknown}`],
+    ['reads', String(record.reads)],
+    ['settled after', `${(settledMs / 1000).toFixed(1)} s`],
+    ...verdict.map(({ what, count }): [string, string] => [what, String(count)])
+  ]
+  const width = Math.max(...rows.map(([name]) => name.length))
+  const lines = rows.map(([name, value]) => `${name.padEnd(width)}  ${value}`)
+  const details = verdict.flatMap(({ what, first }) => first.map(one => `  ${what}: ${one}`))
+  return [...lines, ...details].join('\n')
+}

@@ -1,0 +1,69 @@
+/** The command line of the crash kit: `npm run crash-kit -- --seconds 120 --seed 7`. */
+import { mkdirSync, rmSync } from 'node:fs'
+import { setTimeout } from 'node:timers/promises'
+import { Command, InvalidArgumentError, Option } from 'commander'
+import getPort from 'get-port'
+import { reason } from '@bifold/service'
+import { down, up } from '@bifold/stack'
+import { startActors, type Ports } from './actors.ts'
+import { bugs, plant } from './bugs.ts'
+import { check, verdictTable } from './check.ts'
+import { chaos } from './chaos.ts'
+import { startLoad } from './load.ts'
+import { untilSettled } from './settle.ts'
+
+interface Options { seconds: number, seed: number, brokers: 1 | 3, dir: string, bug?: string, keep: boolean }
+
+const clients = 24 // enough that a group commit has several commands of each kind; two cores have work for the servers too
+const exit = { found: 1, failed: 2 }
+
+const options = new Command('crash-kit')
+  .description('Kills and pauses every app and server at random under load, then compares each recorded answer with PostgreSQL, the topic and MongoDB. Exits 0 if nothing was lost, doubled, reordered or differing, 1 if anything was, 2 if it could not tell.')
+  .option('--seconds <seconds>', 'how long to crash things', positive, 120)
+  .option('--seed <number>', 'of what happens when', positive, 1)
+  .addOption(new Option('--brokers <count>', 'Kafka brokers').choices(['1', '3']).default(1).argParser(Number))
+  .option('--dir <folder>', 'the folder of its own stack', '.stack-crash')
+  .addOption(new Option('--bug <name>', 'runs the apps with a bug planted, which it must find').choices(Object.keys(bugs)))
+  .option('--keep', 'leaves the data for a look', false)
+  .parse().opts<Options>()
+
+try {
+  process.exitCode = await run(options) ? 0 : exit.found
+} catch (error) {
+  console.error(`The crash kit could not tell: ${reason(error)}. The logs are in ${options.dir}/logs.`)
+  process.exitCode = exit.failed
+}
+
+async function run ({ seconds, seed, brokers, dir, bug, keep }: Options): Promise<boolean> {
+  await down({ dir, purge: true })
+  const apps = bug === undefined ? '.' : `${dir}/apps`
+  const { env } = await up({ dir, ports: 'free', brokers, environment: {} })
+  mkdirSync(`${dir}/logs`, { recursive: true })
+  rmSync(`${dir}/apps`, { recursive: true, force: true })
+  if (bug !== undefined) plant(bug, `${dir}/apps`)
+  const ports: Ports = { GATEWAY_PORT: await getPort(), QUERY_HTTP_PORT: await getPort(), QUERY_GRPC_PORT: await getPort(), PROJECTOR_PORT: await getPort(), PROJECTOR_2_PORT: await getPort(), RELAY_PORT: await getPort() }
+  const actors = await startActors({ dir, apps, env: { ...env }, ports })
+  try {
+    const urls = { gateway: `http://127.0.0.1:${ports.GATEWAY_PORT}`, query: `http://127.0.0.1:${ports.QUERY_HTTP_PORT}` }
+    const load = startLoad({ ...urls, clients, seed })
+    const begun = Date.now()
+    const told = await chaos({ actors, seconds, seed, say: line => console.log(`${((Date.now() - begun) / 1000).toFixed(1).padStart(6)} s  ${line}`) })
+    const healed = Date.now()
+    await actors.heal()
+    await setTimeout(1000) // commands meet healthy servers again
+    const record = await load.stop()
+    const settledMs = await untilSettled(ports, healed)
+    const verdict = await check(env, record)
+    console.log(`\n${verdictTable({ seed, seconds, brokers, chaos: told, record, settledMs, verdict })}`)
+    return verdict.every(({ count }) => count === 0)
+  } finally {
+    await actors.stop()
+    await down({ dir, purge: !keep })
+  }
+}
+
+function positive (text: string): number {
+  const number = Number(text)
+  if (!Number.isInteger(number) || number < 1) throw new InvalidArgumentError('It must be an integer from 1.')
+  return number
+}

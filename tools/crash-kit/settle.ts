@@ -1,0 +1,33 @@
+/** Waits until all apps are ready again and nothing is left to be done. */
+import { setTimeout } from 'node:timers/promises'
+import type { Ports } from './actors.ts'
+
+const settleMs = 120_000 // a backlog of what was written while a server was down takes seconds
+const pollMs = 200
+
+/** @returns how long after `since` it was so, in milliseconds */
+export async function untilSettled (ports: Ports, since: number): Promise<number> {
+  const end = Date.now() + settleMs
+  let why = ''
+  while (Date.now() < end) {
+    try {
+      const reasons = await Promise.all([ports.GATEWAY_PORT, ports.QUERY_HTTP_PORT, ports.PROJECTOR_PORT, ports.PROJECTOR_2_PORT, ports.RELAY_PORT].map(async port => await unready(port)))
+      why = reasons.join(' ')
+      if (why.trim() === '' && await figure(ports.RELAY_PORT, 'bifold_relay_lag_events') === 0 && await figure(ports.PROJECTOR_PORT, 'bifold_projector_lag_events') === 0) return Date.now() - since
+    } catch (error) {
+      why = (error as Error).message
+    }
+    await setTimeout(pollMs)
+  }
+  throw new Error(`it did not recover within ${settleMs / 1000} s: ${why || 'the lag remains'}`)
+}
+
+async function unready (port: number): Promise<string> {
+  const response = await fetch(`http://127.0.0.1:${port}/health/ready`)
+  return response.ok ? '' : await response.text()
+}
+
+async function figure (port: number, name: string): Promise<number> {
+  const metrics = await (await fetch(`http://127.0.0.1:${port}/metrics`)).text()
+  return Number(new RegExp(`^${name} (.+)$`, 'm').exec(metrics)?.[1])
+}
