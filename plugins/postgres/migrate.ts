@@ -25,9 +25,10 @@ export async function migrate (db: Db, modules: readonly Module[]): Promise<stri
   return await db.connection().execute(async connection => {
     await sql`select pg_advisory_lock(${startLock})`.execute(connection)
     try {
+      // Before the tables: an event that another app commits between the two would never be sent.
+      await makeSlot(connection)
       const { results, error } = await new Migrator({ db: connection as Kysely<unknown>, provider: { getMigrations: async () => all(modules) }, allowUnorderedMigrations: true }).migrateToLatest()
       if (error !== undefined) throw error
-      await makeSlot(connection)
       return (results ?? []).filter(({ status }) => status === 'Success').map(({ migrationName }) => migrationName)
     } finally {
       await sql`select pg_advisory_unlock(${startLock})`.execute(connection)

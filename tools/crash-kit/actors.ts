@@ -26,6 +26,9 @@ export interface Actors {
 
 export interface ActorsOptions { readonly dir: string, readonly apps: string, readonly env: Readonly<Record<string, string>>, readonly ports: Ports }
 
+/** Beside the data, which are removed. */
+export const logsOf = (dir: string): string => `${dir}/apps-logs`
+
 const againMs = 300 // as a supervisor that wastes no time
 const stopMs = 20_000 // an app closes itself within 15 s
 
@@ -61,16 +64,30 @@ function server (name: string, dir: string, revive: () => Promise<void>): Actor 
   const signal = async (signal: NodeJS.Signals) => {
     for (const pid of await serverPids(dir, name)) process.kill(pid, signal)
   }
-  return { name, kill: async () => await signal('SIGKILL'), pause: paused(signal), revive }
+  // All its processes at one moment: a backend whose postmaster alone has died finishes its commit.
+  const kill = async () => {
+    const parents = await serverPids(dir, name)
+    const { stdout } = await execa('pgrep', ['-P', parents.join(',')], { reject: false })
+    for (const pid of [...parents, ...stdout.split('\n').filter(Boolean).map(Number)]) end(pid)
+  }
+  return { name, kill, pause: paused(signal), revive }
+}
+
+function end (pid: number) {
+  try {
+    process.kill(pid, 'SIGKILL')
+  } catch {
+    // It has ended by itself.
+  }
 }
 
 function startApp (name: string, app: AppName, { folder, dir, env }: { folder: string, dir: string, env: Record<string, string> }) {
-  const log = createWriteStream(`${dir}/logs/${name}.log`, { flags: 'a' })
+  const log = createWriteStream(`${logsOf(dir)}/${name}.log`, { flags: 'a' })
   let kill = (_: NodeJS.Signals) => {}
   const stopping = new AbortController()
   const ended = (async () => {
     while (!stopping.signal.aborted) {
-      const child = execa(process.execPath, [...nodeFlags(app), `apps/${app}/main.ts`], { cwd: folder, env, stdin: 'ignore', buffer: false, reject: false, forceKillAfterDelay: stopMs })
+      const child = execa(process.execPath, [...nodeFlags(app), app === 'projector' ? 'tools/crash-kit/projector.ts' : `apps/${app}/main.ts`], { cwd: folder, env, stdin: 'ignore', buffer: false, reject: false, forceKillAfterDelay: stopMs })
       kill = signal => { child.kill(signal) }
       child.stdout.pipe(log, { end: false })
       child.stderr.pipe(log, { end: false })

@@ -31,7 +31,7 @@ export const bugs: Readonly<Record<string, Bug>> = {
   }
 }
 
-const copied = ['apps', 'plugins', 'modules', 'proto', 'stack', 'package.json', 'tsconfig.json']
+const copied = ['apps', 'plugins', 'modules', 'proto', 'stack', 'tools', 'package.json', 'tsconfig.json']
 
 /** Copies the project to a folder, with a bug in it; what is installed is linked. */
 export function plant (name: string, folder: string): void {

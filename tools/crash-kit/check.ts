@@ -11,6 +11,7 @@ import { readTopic, type Message } from './topic.ts'
 
 export interface Finding { readonly what: string, readonly count: number, readonly first: readonly string[] }
 
+interface Count { readonly _id: string, readonly events: number, readonly versions: number }
 interface Event { readonly id: string, readonly version: number, readonly type: string, readonly price: number }
 
 const shownMax = 3 // of each kind; the data are there for a look with --keep
@@ -32,6 +33,7 @@ export async function check (env: StackEnv, record: Record): Promise<Finding[]> 
       finding('doubled: twice on the topic', doubledMessages(messages)),
       finding('reordered: on the topic', reordered(messages)),
       finding('reordered, or wrong: for a client', record.wrong),
+      finding('differing: counters from PostgreSQL', miscounted(rows, await mongo.db().collection<Count>('counts').find({}).toArray())),
       finding('kept aside: dead letters', (await mongo.db().collection('deadLetters').find({}).toArray()).map(({ _id, reason }) => `${String(_id)}: ${reason}`)),
       finding('differing: MongoDB from PostgreSQL', comparisons.flatMap(({ missing, extra, differing, differences }) =>
         Array.from({ length: missing + extra + differing }, (_, index) => JSON.stringify(differences[index] ?? ''))))
@@ -67,6 +69,18 @@ function uncalledFor ({ answered, unknown }: Record, events: readonly Event[]): 
   const known = new Set(answered.map(named))
   const others = events.map(named).filter(name => !known.has(name))
   return others.length > unknown ? others.slice(unknown) : []
+}
+
+/** What each book's counters should be, against what they are. */
+function miscounted (events: readonly Event[], counts: readonly Count[]): string[] {
+  const right = new Map<string, { events: number, versions: number }>()
+  for (const { id, version } of events) {
+    const before = right.get(id) ?? { events: 0, versions: 0 }
+    right.set(id, { events: before.events + 1, versions: before.versions + version })
+  }
+  const found = new Map(counts.map(count => [count._id, count]))
+  return [...new Set([...right.keys(), ...found.keys()])].filter(id => right.get(id)?.events !== found.get(id)?.events || right.get(id)?.versions !== found.get(id)?.versions)
+    .map(id => `${id}: ${JSON.stringify(found.get(id))} instead of ${JSON.stringify(right.get(id))}`)
 }
 
 function doubledMessages (messages: readonly Message[]): string[] {

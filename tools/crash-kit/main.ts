@@ -5,7 +5,7 @@ import { Command, InvalidArgumentError, Option } from 'commander'
 import getPort from 'get-port'
 import { reason } from '@bifold/service'
 import { down, up } from '@bifold/stack'
-import { startActors, type Ports } from './actors.ts'
+import { logsOf, startActors, type Ports } from './actors.ts'
 import { bugs, plant } from './bugs.ts'
 import { check, verdictTable } from './check.ts'
 import { chaos } from './chaos.ts'
@@ -30,7 +30,7 @@ const options = new Command('crash-kit')
 try {
   process.exitCode = await run(options) ? 0 : exit.found
 } catch (error) {
-  console.error(`The crash kit could not tell: ${reason(error)}. The logs are in ${options.dir}/logs.`)
+  console.error(`The crash kit could not tell: ${reason(error)}. The logs are in ${logsOf(options.dir)}.`)
   process.exitCode = exit.failed
 }
 
@@ -38,8 +38,8 @@ async function run ({ seconds, seed, brokers, dir, bug, keep }: Options): Promis
   await down({ dir, purge: true })
   const apps = bug === undefined ? '.' : `${dir}/apps`
   const { env } = await up({ dir, ports: 'free', brokers, environment: {} })
-  mkdirSync(`${dir}/logs`, { recursive: true })
-  rmSync(`${dir}/apps`, { recursive: true, force: true })
+  for (const folder of [logsOf(dir), `${dir}/apps`]) rmSync(folder, { recursive: true, force: true })
+  mkdirSync(logsOf(dir), { recursive: true })
   if (bug !== undefined) plant(bug, `${dir}/apps`)
   const ports: Ports = { GATEWAY_PORT: await getPort(), QUERY_HTTP_PORT: await getPort(), QUERY_GRPC_PORT: await getPort(), PROJECTOR_PORT: await getPort(), PROJECTOR_2_PORT: await getPort(), RELAY_PORT: await getPort() }
   const actors = await startActors({ dir, apps, env: { ...env }, ports })

@@ -1,0 +1,30 @@
+/** The projector with one more read model, which no later event can mend: for each book, how many events and which versions it has seen. */
+import { projection, update, type Module } from '@bifold/cqrs'
+import kafka from '@bifold/kafka'
+import { modules } from '@bifold/modules'
+import mongo from '@bifold/mongo'
+import projections from '@bifold/projections'
+import { loadConfig, serve, setting } from '@bifold/service'
+
+interface Count { readonly _id: string, readonly events: number, readonly versions: number }
+interface Event { readonly type: 'BookAdded' | 'BookRevised' | 'BookWithdrawn', readonly data: unknown }
+
+const count = ({ id, version }: { id: string, version: number }) => update<Count>(id, { inc: { events: 1, versions: version } })
+const counts = projection<Event, Count>({ collection: 'counts', indexes: [], on: { BookAdded: count, BookRevised: count, BookWithdrawn: count } })
+
+const [books, ...others] = modules as [Module, ...Module[]]
+const counted = [{ ...books, projections: [...books.projections, counts] } as Module, ...others]
+
+const settings = loadConfig({
+  POSTGRES_URL: setting.url('Whose event log fills read models that have nothing yet'),
+  KAFKA_BROKERS: setting.url('Host and port of each broker, with commas between'),
+  MONGO_URL: setting.url('Where the read models are kept'),
+  EVENTS_TOPIC: setting.topic(),
+  LAG_MAX_SECONDS: setting.lag(),
+  PROJECTOR_PORT: setting.port(3002)
+})
+await serve(async app => {
+  await app.register(kafka, { brokers: settings.KAFKA_BROKERS })
+  await app.register(mongo, { url: settings.MONGO_URL })
+  await app.register(projections, { modules: counted, url: settings.POSTGRES_URL, topic: settings.EVENTS_TOPIC, lagMaxSeconds: settings.LAG_MAX_SECONDS })
+}, settings, { name: 'projector', host: settings.HOST, port: settings.PROJECTOR_PORT, logLevel: settings.LOG_LEVEL })
