@@ -7,7 +7,7 @@ import { makeExecutor } from '@bifold/commands/executor'
 import { newId } from '@bifold/commands/ids'
 import { modules } from '@bifold/modules'
 import { comparable, compare } from '@bifold/tools/compare'
-import { pipeline, readTopic, servers, until, type Pipeline } from './pipeline.ts'
+import { pipeline, readTopic, servers, startApp, until, type Pipeline } from './pipeline.ts'
 
 const count = 20_000 // several times what may be read ahead
 const emma = { title: 'Emma', authors: ['Jane Austen'], description: 'Handsome, clever and rich. '.repeat(20) }
@@ -75,5 +75,17 @@ t.test('servers that hang', async t => {
     await own.thaw('mongo')
     await allThere(t, line, count + 1)
     t.match(await ready(line, 'projector'), { status: 'ready' })
+  })
+
+  await t.test('apps that are started while all servers hang are ready when those are back', async t => {
+    for (const name of ['postgres', 'kafka', 'mongo'] as const) await own.freeze(name)
+    const apps = await Promise.all((['gateway', 'relay', 'projector', 'query'] as const).map(async name => await startApp(t, name, { ...line.settings, QUERY_GRPC_PORT: 0 }, { ready: false })))
+    const states = async () => await Promise.all(apps.map(async ({ url }) => (await fetch(`${url}/health/ready`)).status))
+    await setTimeout(4000) // each has met a server that does not answer, and given up for the first time
+    t.same(await states(), [503, 503, 503, 503])
+    for (const name of ['postgres', 'kafka', 'mongo'] as const) await own.thaw(name)
+    // The second relay stands by: the first has the slot.
+    await until(async () => String(await states()) === '200,503,200,200', 'all of them')
+    await Promise.all(apps.map(async ({ app }) => await app.close()))
   })
 })

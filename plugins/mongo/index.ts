@@ -8,6 +8,7 @@ export { isOutage } from './outage.ts'
 
 export interface MongoOptions { url: string, connectionsMax?: number }
 
+const againMs = 200 // after a first connection that failed
 const selectMs = 2000 // a primary is found within, or the server is away
 const connectionsMax = 20 // a transaction for each of 6 partitions, or the reads in flight
 
@@ -28,7 +29,28 @@ export const mongoApartOf = (app: FastifyInstance): (connections: number) => Mon
 
 export const mongoOf = (app: FastifyInstance): MongoDb => app.getDecorator<MongoDb>('mongo')
 
+/**
+ * A client that gets over a server that is away when it connects first: the driver then closes its topology, and would refuse
+ * every later command with "Topology is closed".
+ */
+class Client extends MongoClient {
+  #closed = false
+
+  constructor (...options: ConstructorParameters<typeof MongoClient>) {
+    super(...options)
+    this.on('topologyClosed', () => {
+      // Connecting makes a new one; if that fails too, it ends here again.
+      if (!this.#closed) setTimeout(() => { if (!this.#closed) this.connect().catch(() => {}) }, againMs).unref()
+    })
+  }
+
+  override async close (force?: boolean): Promise<void> {
+    this.#closed = true
+    await super.close(force)
+  }
+}
+
 /** A client that connects at its first command; what it writes is on a majority's disks (journalled: the fast way too, see docs/decisions). */
 export function connect (url: string, maxPoolSize = connectionsMax): MongoClient {
-  return new MongoClient(url, { appName: 'bifold', maxPoolSize, serverSelectionTimeoutMS: selectMs, writeConcern: { w: 'majority' }, readConcern: { level: 'majority' }, ignoreUndefined: true })
+  return new Client(url, { appName: 'bifold', maxPoolSize, serverSelectionTimeoutMS: selectMs, writeConcern: { w: 'majority' }, readConcern: { level: 'majority' }, ignoreUndefined: true })
 }
