@@ -61,13 +61,13 @@ function withoutReadme (files: readonly SourceFile[]): string[] {
   })
 }
 
-/** The files that are not reached from a test, an app's main.ts, a benchmark's contender, a script, an export of a package or .taprc. */
+/** The files that are not reached from a test, an app's main.ts, a benchmark's contender, the crash kit's projector, a script, an export of a package or .taprc. */
 function dead (files: readonly SourceFile[]): string[] {
   const code = new Map(files.filter(({ path }) => path.endsWith('.ts') && !path.endsWith('.d.ts')).map(({ path, text }) => [path, text]))
   const named = files.filter(({ path }) => path === '.taprc' || basename(path) === 'package.json')
     .flatMap(({ path, text }) => [...text.matchAll(/[\w./-]+\.ts\b/g)].map(([name]) => join(dirname(path), name)))
   const reached = new Set<string>()
-  const next = [...code.keys()].filter(path => path.endsWith('.test.ts') || matchesGlob(path, '{apps/*/main,benchmarks/contenders/*,plugins/service/workers-app}.ts') || named.includes(path))
+  const next = [...code.keys()].filter(path => path.endsWith('.test.ts') || matchesGlob(path, '{apps/*/main,benchmarks/contenders/*,plugins/service/workers-app,tools/crash-kit/projector}.ts') || named.includes(path))
   for (let path = next.pop(); path !== undefined; path = next.pop()) {
     if (reached.has(path)) continue
     reached.add(path)

@@ -152,7 +152,7 @@ t.test('a key is kept for 24 hours, and then removed', async t => {
   await app.inject({ method: 'POST', url: '/books', headers: { 'idempotency-key': 'young' }, payload: emma })
   await sql`
     insert into idempotency_keys (key, fingerprint, answer, created_at)
-    select 'old ' || n, '', '{}', now() - interval '24 hours' from generate_series(1, 2500) as n
+    select 'old ' || n, '', '{}'::json, now() - interval '24 hours' from generate_series(1, 2500) as n
     union all select 'almost', '', '{}', now() - interval '23 hours 59 minutes'`.execute(db)
   const keys = async () => (await sql<{ key: string }>`select key from idempotency_keys order by key`.execute(db)).rows.map(({ key }) => key)
   await until(async () => (await keys()).length === 2, 'three batches')

@@ -3,7 +3,7 @@ import fp from 'fastify-plugin'
 import { sql } from 'kysely'
 import type { FastifyInstance } from 'fastify'
 import type { Module } from '@bifold/cqrs'
-import { backgroundOf, healthOf } from '@bifold/service'
+import { aborted, backgroundOf, healthOf } from '@bifold/service'
 import { connect, type Db } from './connect.ts'
 import { migrate } from './migrate.ts'
 
@@ -27,7 +27,7 @@ export default fp<PostgresOptions>(async (app, options) => {
     }
     migrated = true
     ready()
-    await new Promise(resolve => signal.addEventListener('abort', resolve, { once: true }))
+    await aborted(signal)
   })
   app.addHook('onClose', async () => { await db.destroy() })
 }, { name: 'postgres', dependencies: ['health', 'background'] })

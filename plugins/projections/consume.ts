@@ -3,6 +3,7 @@ import type { Admin, Consumer, EachBatchPayload, Kafka } from 'kafkajs'
 import type { Db, MongoClient } from 'mongodb'
 import type { FastifyBaseLogger } from 'fastify'
 import type { AnyProjection } from '@bifold/cqrs'
+import { aborted } from '@bifold/service'
 import { Fenced } from './apply.ts'
 import type { OrderBreak } from './audit.ts'
 import { makeLane, type Held, type Lane } from './lane.ts'
@@ -45,7 +46,7 @@ export async function consume (options: ConsumeOptions, ready: () => void): Prom
   })
   const ended = Promise.withResolvers<void>()
   ended.promise.catch(() => {}) // a crash may come while nobody waits yet
-  signal.addEventListener('abort', () => ended.resolve(), { once: true })
+  void aborted(signal).then(ended.resolve)
   consumer.on(consumer.events.CRASH, ({ payload: { error } }) => ended.reject((error as { cause?: Error }).cause ?? error))
   const lanes = makeLanes(options, consumer, ended.reject)
   consumer.on(consumer.events.GROUP_JOIN, ({ payload: { memberAssignment } }) => {

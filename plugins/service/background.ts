@@ -1,4 +1,5 @@
 /** Work that goes on beside the requests: begun again with backoff when it fails, and part of the app's readiness. */
+import { once } from 'node:events'
 import { setTimeout } from 'node:timers/promises'
 import fp from 'fastify-plugin'
 import pRetry from 'p-retry'
@@ -10,6 +11,11 @@ export interface Work {
   readonly signal: AbortSignal
   /** Says that the work has begun in earnest: readiness, and the end of the backoff. */
   ready (): void
+}
+
+/** Resolves when the signal is given, or if it was given already: while the work was still beginning, no event tells. */
+export async function aborted (signal: AbortSignal): Promise<void> {
+  if (!signal.aborted) await once(signal, 'abort')
 }
 
 export type Background = (name: string, run: (work: Work) => Promise<void>) => void

@@ -1,5 +1,5 @@
 /** What every app is made with: boot, settings, health, metrics, background work. */
-export { backgroundOf, type Background, type Work } from './background.ts'
+export { aborted, backgroundOf, type Background, type Work } from './background.ts'
 export { loadConfig, setting } from './config.ts'
 export { healthOf, reason, within, type Health } from './health.ts'
 export { keepRunning } from './keep-running.ts'

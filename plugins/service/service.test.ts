@@ -2,7 +2,7 @@
 import t, { type Test } from 'tap'
 import { setTimeout } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
-import { backgroundOf, build, healthOf } from './index.ts'
+import { aborted, backgroundOf, build, healthOf } from './index.ts'
 
 async function app (t: Test, register: (app: FastifyInstance) => Promise<void>) {
   const server = await build(register, undefined, { name: 'test', logLevel: 'silent' })
@@ -42,7 +42,7 @@ t.test('background work that fails begins again with growing pauses, and tells r
       begun.push(Date.now())
       if (begun.length < 4) throw new Error(`attempt ${begun.length}`)
       ready()
-      await new Promise(resolve => signal.addEventListener('abort', resolve, { once: true }))
+      await aborted(signal)
     })
   })
   await server.ready()
@@ -59,7 +59,8 @@ t.test('closing waits for background work to finish what it holds', async t => {
   const server = await build(async app => {
     backgroundOf(app)('work', async ({ ready, signal }) => {
       ready()
-      await new Promise(resolve => signal.addEventListener('abort', resolve, { once: true }))
+      await aborted(signal)
+      await aborted(signal) // now it was given before, and goes on at once
       await setTimeout(50)
       finished = true
     })
