@@ -2,18 +2,21 @@
 import { randomBytes } from 'node:crypto'
 import { setTimeout } from 'node:timers/promises'
 import { credentials } from '@grpc/grpc-js'
+import { execa } from 'execa'
+import getPort from 'get-port'
 import { MongoClient, type Db as MongoDb } from 'mongodb'
 import pg from 'pg'
 import type { FastifyInstance } from 'fastify'
 import type { Test } from 'tap'
 import { gateway } from '@bifold/gateway/app'
 import { connect as connectKafka } from '@bifold/kafka'
-import { connect as connectPostgres, type Db } from '@bifold/postgres'
+import { connect as connectPostgres, type Db, type RelayMode } from '@bifold/postgres'
 import { projector } from '@bifold/projector/app'
 import { booksV1 } from '@bifold/proto'
 import { query } from '@bifold/query/app'
 import { relay } from '@bifold/relay/app'
 import { build } from '@bifold/service'
+import { nodeFlags } from '@bifold/tools/apps'
 import { down, readEnv, status, up, type ServerName } from '@bifold/stack'
 
 export type AppName = 'gateway' | 'relay' | 'projector' | 'query'
@@ -29,6 +32,7 @@ export interface Settings {
   KAFKA_BROKERS: string
   MONGO_URL: string
   EVENTS_TOPIC: string
+  RELAY_MODE: RelayMode
   LAG_MAX_SECONDS: number
   GATEWAY_PORT: number
   RELAY_PORT: number
@@ -98,6 +102,7 @@ export async function stores (t: Test, dir = testStack): Promise<Settings> {
     KAFKA_BROKERS: stack.KAFKA_BROKERS,
     MONGO_URL: named(stack.MONGO_URL),
     EVENTS_TOPIC: name,
+    RELAY_MODE: 'wal',
     LAG_MAX_SECONDS: 300,
     GATEWAY_PORT: 0,
     RELAY_PORT: 0,
@@ -129,6 +134,26 @@ export async function startApp (t: Test, name: AppName, settings: Settings, { re
   if (ready) await until(async () => (await fetch(`${url}/health/ready`)).ok, `${name} to be ready`)
   return { app, url, logs }
 }
+
+/** One app as a process of its own, to be killed or stopped as such. */
+export interface AppProcess {
+  readonly url: string
+  kill (signal: NodeJS.Signals): void
+  readonly ended: Promise<unknown>
+}
+
+export async function startProcess (t: Test, name: AppName, settings: Settings): Promise<AppProcess> {
+  const port = await getPort()
+  const env = Object.fromEntries(Object.entries({ ...settings, [portOf[name]]: port }).map(([variable, value]) => [variable, String(value)]))
+  const child = execa(process.execPath, [...nodeFlags(name), `apps/${name}/main.ts`], { env, stdin: 'ignore', stdout: 'ignore', stderr: 'inherit', reject: false })
+  t.teardown(async () => {
+    child.kill('SIGKILL')
+    await child
+  })
+  return { url: `http://127.0.0.1:${port}`, kill: signal => { child.kill(signal) }, ended: child }
+}
+
+const portOf = { gateway: 'GATEWAY_PORT', relay: 'RELAY_PORT', projector: 'PROJECTOR_PORT', query: 'QUERY_HTTP_PORT' } as const
 
 export interface Pipeline {
   readonly settings: Settings

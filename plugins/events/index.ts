@@ -3,15 +3,15 @@ import fp from 'fastify-plugin'
 import { Counter, Gauge } from 'prom-client'
 import { sql } from 'kysely'
 import type { FastifyInstance } from 'fastify'
-import { ensureTopic, kafkaAdminOf, kafkaOf } from '@bifold/kafka'
-import { dbOf, publication, slotName, type Db } from '@bifold/postgres'
+import { ensureTopic, kafkaAdminOf, kafkaGuardedOf } from '@bifold/kafka'
+import { dbOf, type Db, type RelayMode } from '@bifold/postgres'
 import { backgroundOf, healthOf, metricsOf, within } from '@bifold/service'
-import { relay } from './relay.ts'
-import type { Tail } from './tail.ts'
+import { relay, type Broken } from './relay.ts'
+import { slotName } from './slot.ts'
 
-export interface EventsOptions { url: string, topic: string, lagMaxSeconds: number }
+export interface EventsOptions { url: string, mode: RelayMode, topic: string, lagMaxSeconds: number }
 
-export default fp<EventsOptions>(async (app, { url, topic, lagMaxSeconds }) => {
+export default fp<EventsOptions>(async (app, { url, mode, topic, lagMaxSeconds }) => {
   const db = dbOf(app)
   let sentPosition = 0
   const relayed = new Counter({ name: 'bifold_relay_events_total', help: 'Events that Kafka confirmed', registers: [metricsOf(app)] })
@@ -22,34 +22,36 @@ export default fp<EventsOptions>(async (app, { url, topic, lagMaxSeconds }) => {
     const { seconds } = await measure()
     if (seconds > lagMaxSeconds) throw new Error(`the oldest event has waited for ${Math.round(seconds)} s, longer than LAG_MAX_SECONDS ${lagMaxSeconds}`)
   })
-  backgroundOf(app)('relay', async ({ signal, ready }) => {
+  const catchUps = new Counter({ name: 'bifold_relay_catch_ups_total', help: 'Times that the stream could not go on where the topic ended, and what was missing was sent from the table', registers: [metricsOf(app)] })
+  let lastBreak: Broken | undefined
+  healthOf(app).add('history', async () => lastBreak && { ...lastBreak }) // told, and not unready: what was missing is sent
+  backgroundOf(app)('relay', async ({ signal, ready, standby }) => {
     const admin = await kafkaAdminOf(app)()
     await ensureTopic(admin, topic)
     await relay({
       url,
-      slot: await slotName(db),
-      publication,
+      db,
+      mode,
       topic,
-      kafka: kafkaOf(app),
+      kafka: kafkaGuardedOf(app),
       admin,
       signal,
-      resumed: async tails => { sentPosition = await lastPosition(db, tails) },
+      log: app.log,
+      standby,
       waiting: events => waiting.set(events),
       sent (events, position) {
         relayed.inc(events)
         sentPosition = Math.max(sentPosition, position)
         app.log.debug({ events, position }, 'events relayed')
+      },
+      caughtUp (found) {
+        catchUps.inc()
+        lastBreak = found
+        app.log[found.unknown > 0 ? 'error' : 'warn'](found, 'caught up from the table of events')
       }
     }, ready)
   })
 }, { name: 'events', dependencies: ['postgres', 'kafka'] })
-
-/** Where the event log stands in Kafka, by the last message of each partition. */
-async function lastPosition (db: Db, tails: readonly Tail[]): Promise<number> {
-  const positions = await Promise.all(tails.map(({ id, version }) =>
-    db.selectFrom('events').select('position').where('aggregateId', '=', id).where('version', '=', version).executeTakeFirst()))
-  return Math.max(0, ...positions.map(found => found?.position ?? 0))
-}
 
 const measureMs = 2000 // longer than a healthy server takes
 const countMax = 1_000_000 // a lag beyond is as bad, and would make counting a burden

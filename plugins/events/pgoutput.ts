@@ -3,24 +3,12 @@
  * by transaction. Values stay text, as they are sent on. (PostgreSQL manual, "Logical Replication Message Formats".)
  */
 
-/** A log sequence number as 16 hexadecimal digits, so that strings sort as the log runs. */
-export type Lsn = string
-
-export interface WalTransaction {
-  /** Where the commit record begins. */
-  readonly commit: Lsn
-  /** Where the record after it begins: what is confirmed once the transaction is done with. */
-  readonly end: Lsn
-  readonly rows: readonly Row[]
-}
-
-/** A row: column to text, null for NULL. */
-export type Row = Readonly<Record<string, string | null>>
+import type { Committed, Place, Row } from './stream.ts'
 
 const tag = { begin: 0x42, commit: 0x43, relation: 0x52, insert: 0x49 }
 
 /** Makes a decoder: give it each message's bytes; at the end of a transaction it returns it. */
-export function makeDecoder (): (message: Buffer) => WalTransaction | undefined {
+export function makeDecoder (): (message: Buffer) => Committed | undefined {
   const relations = new Map<number, string[]>()
   let rows: Row[] = []
   return message => {
@@ -35,14 +23,14 @@ export function makeDecoder (): (message: Buffer) => WalTransaction | undefined 
         rows.push(rowOf(message, relations))
         return undefined
       case tag.commit:
-        return { commit: lsnAt(message, 2), end: lsnAt(message, 10), rows }
+        return { place: lsnAt(message, 2), end: lsnAt(message, 10), rows } // where the commit record begins, and the one after it
       default: // origins, types, and what the publication does not carry
         return undefined
     }
   }
 }
 
-export const lsnAt = (bytes: Buffer, offset: number): Lsn => bytes.toString('hex', offset, offset + 8)
+export const lsnAt = (bytes: Buffer, offset: number): Place => bytes.toString('hex', offset, offset + 8)
 
 function columnsOf (message: Buffer): string[] {
   let at = 5

@@ -5,27 +5,10 @@
  * (docs/decisions/0002-wal-reader.md).
  */
 import pg from 'pg'
-import { lsnAt, makeDecoder, type Lsn, type WalTransaction } from './pgoutput.ts'
+import { lsnAt, makeDecoder } from './pgoutput.ts'
+import type { EventStream, Place, StreamHandlers } from './stream.ts'
 
 export interface WalOptions { url: string, slot: string, publication: string }
-
-export interface WalHandlers {
-  /** A transaction with rows for us, in commit order. */
-  transaction (transaction: WalTransaction, wal: Wal): void
-  /** Everything before this place was handed over already; there may be nothing of ours in it. */
-  reached (lsn: Lsn, wal: Wal): void
-}
-
-export interface Wal {
-  readonly timeline: number
-  /** Tells PostgreSQL that all before this place is safe elsewhere: it is not sent again. */
-  confirm (lsn: Lsn): void
-  pause (): void
-  resume (): void
-  /** Rejects when the stream breaks; resolves after `close`. */
-  readonly ended: Promise<void>
-  close (): Promise<void>
-}
 
 interface Connection {
   readonly stream: { pause (): void, resume (): void, write (bytes: Buffer | string, written: () => void): void }
@@ -37,8 +20,8 @@ interface Connection {
 const statusMs = 5000 // wal_sender_timeout is 60 s: a relay that is paused must still be heard of
 const message = { data: 0x77, keepalive: 0x6b }
 
-/** Opens the slot's stream; rejects if the slot is in use by another relay. */
-export async function streamWal ({ url, slot, publication }: WalOptions, handlers: WalHandlers): Promise<Wal> {
+/** Opens the slot's stream, transactions in the order of their commits; rejects if the slot is in use. */
+export async function streamWal ({ url, slot, publication }: WalOptions, handlers: StreamHandlers): Promise<EventStream> {
   // `replication` is pg's own option, missing in its types.
   const client = new pg.Client({ connectionString: url, replication: 'database', application_name: 'bifold-relay' } as pg.ClientConfig)
   const broken = Promise.withResolvers<never>()
@@ -53,20 +36,18 @@ export async function streamWal ({ url, slot, publication }: WalOptions, handler
   }
 }
 
-async function start (client: pg.Client, { slot, publication }: Omit<WalOptions, 'url'>, handlers: WalHandlers, broken: Promise<never>): Promise<Wal> {
-  const { rows: [system] } = await client.query<{ timeline: number }>('IDENTIFY_SYSTEM')
+async function start (client: pg.Client, { slot, publication }: Omit<WalOptions, 'url'>, handlers: StreamHandlers, broken: Promise<never>): Promise<EventStream> {
   const connection = (client as unknown as { connection: Connection }).connection
   const decode = makeDecoder()
   const started = Promise.withResolvers<void>()
   const end = Promise.withResolvers<void>()
-  let confirmed: Lsn = '0'.repeat(16) // nothing yet; the slot itself knows where it stands
+  let confirmed: Place = '0'.repeat(16) // nothing yet; the slot itself knows where it stands
   let closing = false
 
   const status = () => connection.sendCopyFromChunk(statusUpdate(confirmed))
   const timer = setInterval(status, statusMs)
 
-  const wal: Wal = {
-    timeline: system!.timeline,
+  const wal: EventStream = {
     confirm (lsn) {
       confirmed = lsn
       status()
@@ -87,7 +68,7 @@ async function start (client: pg.Client, { slot, publication }: Omit<WalOptions,
     if (closing) return
     if (chunk[0] === message.data) {
       const transaction = decode(chunk.subarray(25)) // after two LSNs and a time
-      if (transaction !== undefined) handlers.transaction(transaction, wal)
+      if (transaction !== undefined) handlers.committed(transaction, wal)
     } else if (chunk[0] === message.keepalive) {
       handlers.reached(lsnAt(chunk, 1), wal)
       if (chunk[17] === 1) status() // a reply is asked for
@@ -106,7 +87,7 @@ async function start (client: pg.Client, { slot, publication }: Omit<WalOptions,
 }
 
 // Standby status update: written, flushed and applied up to here, exactly (a byte more would skip a transaction that begins there).
-function statusUpdate (lsn: Lsn): Buffer {
+function statusUpdate (lsn: Place): Buffer {
   const update = Buffer.alloc(34)
   update.write('r')
   for (const at of [1, 9, 17]) update.write(lsn, at, 'hex')

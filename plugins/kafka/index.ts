@@ -1,7 +1,8 @@
 /** Kafka: decorates `kafka`, a kafkajs client, and makes the topic of the events. */
 import './kafkajs.ts' // before kafkajs
+import net from 'node:net'
 import fp from 'fastify-plugin'
-import kafkajs, { type Admin, type Kafka } from 'kafkajs'
+import kafkajs, { type Admin, type ISocketFactory, type Kafka } from 'kafkajs'
 import type { FastifyInstance, FastifyBaseLogger } from 'fastify'
 import { healthOf } from '@bifold/service'
 
@@ -17,6 +18,7 @@ export default fp<KafkaOptions>(async (app, { brokers }) => {
   const kafka = connect(brokers, app.log)
   const admin = kafka.admin({ retry: { retries: 0 } }) // the caller tries again
   app.decorate('kafka', kafka)
+  app.decorate('kafkaGuarded', (guard: () => boolean) => connect(brokers, app.log, guard))
   let connected: Promise<void> | undefined
   const adminOf = async () => {
     connected ??= admin.connect()
@@ -33,16 +35,20 @@ export default fp<KafkaOptions>(async (app, { brokers }) => {
 
 export const kafkaOf = (app: FastifyInstance): Kafka => app.getDecorator<Kafka>('kafka')
 
+/** A client of one's own, that writes to no broker any more once the guard says no. */
+export const kafkaGuardedOf = (app: FastifyInstance): (guard: () => boolean) => Kafka => app.getDecorator<(guard: () => boolean) => Kafka>('kafkaGuarded')
+
 /** A connected admin client, shared by the app. */
 export const kafkaAdminOf = (app: FastifyInstance): () => Promise<Admin> => app.getDecorator<() => Promise<Admin>>('kafkaAdmin')
 
 /** A client whose log lines go to ours. */
-export function connect (brokers: string, log: FastifyBaseLogger): Kafka {
+export function connect (brokers: string, log: FastifyBaseLogger, guard?: () => boolean): Kafka {
   return new kafkajs.Kafka({
     clientId: 'bifold',
     brokers: brokers.split(',').map(broker => broker.trim()),
     connectionTimeout: connectMs,
     requestTimeout: requestMs,
+    ...guard === undefined ? {} : { socketFactory: guarded(guard) },
     logCreator: () => ({ namespace, level, log: { message, logger, timestamp, ...rest } }) => {
       // kafkajs calls an error what it goes on to try again: a warning here, since who called hears of what stays wrong.
       const words = { ...rest, kafkajs: namespace }
@@ -50,6 +56,20 @@ export function connect (brokers: string, log: FastifyBaseLogger): Kafka {
       else log.debug(words, message)
     }
   })
+}
+
+/** Sockets that ask before each write: at the last moment before the bytes leave the process. */
+function guarded (guard: () => boolean): ISocketFactory {
+  return ({ host, port, onConnect }) => {
+    const socket = net.connect({ host, port, keepAlive: true }, onConnect)
+    const write = socket.write.bind(socket) as (...args: unknown[]) => boolean
+    socket.write = (...args: unknown[]) => {
+      if (guard()) return write(...args)
+      socket.destroy(new Error('The guard of this connection says that nothing may be written any more'))
+      return false
+    }
+    return socket
+  }
 }
 
 /** What `ask` resolved to within the last `ageMs`, else asked again; callers at the same time share one asking. */

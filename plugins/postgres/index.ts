@@ -7,11 +7,12 @@ import { aborted, backgroundOf, healthOf } from '@bifold/service'
 import { connect, type Db } from './connect.ts'
 import { migrate } from './migrate.ts'
 
-export { connect, type Db } from './connect.ts'
-export type { Tables } from './tables.ts'
-export { migrate, publication, slotName } from './migrate.ts'
+export { connect, poolOf, type Db } from './connect.ts'
+export type { RelayCheckpoint, RelayMode, Tables } from './tables.ts'
+export { migrate, publication } from './migrate.ts'
 export { isOutage } from './outage.ts'
 export { messageOf, snapshotEvents, type EventLogSnapshot } from './snapshot.ts'
+export { settledPosition } from './settled.ts'
 export { transaction, type Decided } from './transaction.ts'
 
 export interface PostgresOptions { url: string, modules: readonly Module[], connectionsMax?: number }

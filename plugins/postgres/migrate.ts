@@ -8,25 +8,13 @@ import { migrations } from './migrations.ts'
 /** What the relay reads: the inserts into `events`. */
 export const publication = 'bifold_events'
 
-/** The replication slot: one for each database, since slots are the whole server's. */
-export async function slotName (db: Db): Promise<string> {
-  const { rows: [here] } = await sql<{ database: string }>`select current_database() as database`.execute(db)
-  return `bifold_${here!.database.toLowerCase().replaceAll(/[^a-z0-9_]/g, '_')}`.slice(0, 63) // the longest name that PostgreSQL takes
-}
-
 const startLock = 0x6269666f // 'bifo': taken while the migrator's own tables are made, which Kysely does before it locks
 
-/**
- * Migrates, and makes the replication slot: from the first committed event on, the WAL is kept for the relay.
- *
- * @returns the names of what was migrated now
- */
+/** @returns the names of what was migrated now */
 export async function migrate (db: Db, modules: readonly Module[]): Promise<string[]> {
   return await db.connection().execute(async connection => {
     await sql`select pg_advisory_lock(${startLock})`.execute(connection)
     try {
-      // Before the tables: an event that another app commits between the two would never be sent.
-      await makeSlot(connection)
       const { results, error } = await new Migrator({ db: connection as Kysely<unknown>, provider: { getMigrations: async () => all(modules) }, allowUnorderedMigrations: true }).migrateToLatest()
       if (error !== undefined) throw error
       return (results ?? []).filter(({ status }) => status === 'Success').map(({ migrationName }) => migrationName)
@@ -40,12 +28,4 @@ function all (modules: readonly Module[]): Record<string, Migration> {
   const named = modules.flatMap(({ aggregates }) => aggregates.flatMap(({ name, store }) =>
     Object.entries(store.migrations).map(([migration, steps]) => [`${name}-${migration}`, steps] as const)))
   return { ...migrations, ...Object.fromEntries(named) }
-}
-
-async function makeSlot (db: Db): Promise<void> {
-  const name = await slotName(db)
-  await sql`
-    select pg_create_logical_replication_slot(${name}::name, 'pgoutput')
-    where not exists (select from pg_replication_slots where slot_name = ${name}::name)
-  `.execute(db)
 }

@@ -36,5 +36,17 @@ export const migrations: Record<string, Migration> = {
       // Block ranges (BRIN): keys come in the order of their time, and an entry for each would cost every command.
       await sql`create index idempotency_keys_created_at on idempotency_keys using brin (created_at)`.execute(db)
     }
+  },
+  '0004-relay-checkpoints': {
+    async up (db) {
+      await db.schema.createTable('relay_checkpoints')
+        .addColumn('topic', 'text', column => column.primaryKey())
+        .addColumn('epoch', 'integer', column => column.notNull())
+        .addColumn('mode', 'text', column => column.notNull())
+        .addColumn('position', 'bigint', column => column.notNull())
+        .addColumn('offsets', 'json', column => column.notNull())
+        .addColumn('continuous', 'boolean', column => column.notNull())
+        .execute()
+    }
   }
 }

@@ -3,35 +3,44 @@ import { setTimeout } from 'node:timers/promises'
 import t from 'tap'
 import { sql } from 'kysely'
 import { modules } from '@bifold/modules'
-import { stores, until } from '@bifold/test'
-import { connect, isOutage, migrate, slotName } from './index.ts'
+import { stores } from '@bifold/test'
+import { connect, isOutage, migrate, poolOf, settledPosition, type Db } from './index.ts'
 
 t.test('several apps may migrate at once; each step is done once', async t => {
   const { POSTGRES_URL } = await stores(t)
   const dbs = Array.from({ length: 4 }, () => connect(POSTGRES_URL, 2))
   t.teardown(async () => await Promise.all(dbs.map(async db => await db.destroy())))
   const done = await Promise.all(dbs.map(async db => await migrate(db, modules)))
-  t.same(done.flat().sort(), ['0001-events', '0002-idempotency-keys', '0003-old-idempotency-keys', 'books-0001-books'])
-  const { rows } = await sql`select plugin from pg_replication_slots where slot_name = ${await slotName(dbs[0]!)}`.execute(dbs[0]!)
-  t.same(rows, [{ plugin: 'pgoutput' }], 'the WAL is kept from the first event on')
+  t.same(done.flat().sort(), ['0001-events', '0002-idempotency-keys', '0003-old-idempotency-keys', '0004-relay-checkpoints', 'books-0001-books'])
 })
 
-t.test('the WAL is kept before there is a table to write to', async t => {
+t.test('a position is settled when no transaction that may have an earlier one is open; others are not waited for', async t => {
   const { POSTGRES_URL } = await stores(t)
-  const [db, other] = [connect(POSTGRES_URL, 2), connect(POSTGRES_URL, 1)]
-  t.teardown(async () => await Promise.all([db.destroy(), other.destroy()]))
-  const there = async () => (await sql<{ there: boolean }>`select to_regclass('events') is not null as there`.execute(db)).rows[0]!.there
-  // The slot waits for transactions that are open: time enough to look.
-  let migrated: Promise<unknown> | undefined
-  await other.transaction().execute(async tx => {
-    await sql`select pg_current_xact_id()`.execute(tx)
-    migrated = migrate(db, modules)
-    await until(async () => (await sql`select from pg_replication_slots where slot_name = ${await slotName(db)}`.execute(tx)).rows.length === 1, 'the slot to be begun')
-    await setTimeout(300)
-    t.equal(await there(), false)
-  })
-  await migrated
-  t.equal(await there(), true)
+  const db = connect(POSTGRES_URL, 5)
+  t.teardown(async () => await db.destroy())
+  await migrate(db, modules)
+  const insert = async (tx: Db, n: number) => await sql`insert into events (aggregate, aggregate_id, version, type, value, request_id, traceparent, time)
+    values ('books', ${`019a0000-0000-7000-8000-00000000000${n}`}, 1, 'BookAdded', '{}', '', '', now())`.execute(tx)
+  const client = await poolOf(db).connect()
+  t.teardown(() => client.release())
+  t.equal(await settledPosition(client), 0)
+  const [foreign, open, refused] = await Promise.all([1, 2, 3].map(async () => await db.startTransaction().execute()))
+  await sql`select pg_current_xact_id()`.execute(foreign!)
+  await insert(open!, 1)
+  await insert(refused!, 2)
+  let settled: number | undefined
+  const settling = settledPosition(client).then(position => { settled = position })
+  await setTimeout(100)
+  await insert(db, 3)
+  t.equal(settled, undefined, 'the first two may still be committed')
+  await refused!.rollback().execute()
+  await setTimeout(100)
+  t.equal(settled, undefined, 'the first may')
+  await open!.commit().execute()
+  await settling
+  t.equal(settled, 2, 'as it was asked for')
+  t.equal(await settledPosition(client), 3)
+  await foreign!.rollback().execute()
 })
 
 t.test('a store declares what its unique indexes guard, and nothing else', async t => {

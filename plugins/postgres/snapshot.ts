@@ -6,6 +6,8 @@
 import { randomUUID } from 'node:crypto'
 import pg from 'pg'
 import { messageHeaders, type EventRow } from '@bifold/cqrs'
+import { settledPosition } from './settled.ts'
+import type { RelayCheckpoint } from './tables.ts'
 
 export interface EventLogSnapshot {
   /** Sorts after the sequences of all events in it, and before those of all others. */
@@ -13,48 +15,99 @@ export interface EventLogSnapshot {
   readonly count: number
   /** All events, those of an aggregate together and by rising version; `size` of them or fewer at a time. */
   pages (size: number): AsyncGenerator<EventRow[], void, void>
+  /**
+   * True once all of them are known to be on the topic: what the relay sends from now on is not in the snapshot, whatever happens.
+   *
+   * @throws if the relay has begun anew: the sequence says nothing any more
+   */
+  onTopic (): Promise<boolean>
   close (): Promise<void>
 }
 
 const connectMs = 5000 // as everywhere
+const checkpointQuery = 'select epoch, mode, position, continuous from relay_checkpoints where topic = $1'
 
-/** @returns undefined if there is no event log yet */
-export async function snapshotEvents (url: string): Promise<EventLogSnapshot | undefined> {
+/**
+ * @returns undefined if there are no events yet
+ * @throws if the relay has never brought the topic up to date
+ */
+export async function snapshotEvents (url: string, topic: string): Promise<EventLogSnapshot | undefined> {
   const replication = new pg.Client({ connectionString: url, connectionTimeoutMillis: connectMs, replication: 'database', application_name: 'bifold-snapshot' } as pg.ClientConfig)
-  const reading = new pg.Client({ connectionString: url, connectionTimeoutMillis: connectMs, application_name: 'bifold-snapshot' })
-  for (const client of [replication, reading]) client.on('error', () => {}) // what is asked next fails, and tells
-  const close = async () => { await Promise.allSettled([replication.end(), reading.end()]) }
+  const [reading, asking] = Array.from({ length: 2 }, () => new pg.Client({ connectionString: url, connectionTimeoutMillis: connectMs, application_name: 'bifold-snapshot' })) as [pg.Client, pg.Client]
+  for (const client of [replication, reading, asking]) client.on('error', () => {}) // what is asked next fails, and tells
+  const close = async () => { await Promise.allSettled([replication, reading, asking].map(async client => await client.end())) }
   try {
-    await Promise.all([replication.connect(), reading.connect()])
-    const { rows: [table] } = await reading.query<{ there: boolean }>("select to_regclass('events') is not null as there")
-    if (!table!.there) {
+    await Promise.all([reading.connect(), asking.connect()])
+    if (!await hasEvents(asking)) {
       await close()
       return undefined
     }
-    const { timeline, lsn, snapshot } = await exportSnapshot(replication)
-    await reading.query('begin isolation level repeatable read read only')
-    await reading.query(`set transaction snapshot '${snapshot}'`)
-    const { rows: [counted] } = await reading.query<{ count: number }>('select count(*) as count from events')
-    return { sequence: `${timeline}-${lsn}`, count: counted!.count, pages: size => pages(reading, size), close }
+    const relayed = async () => (await asking.query<RelayCheckpoint>(checkpointQuery, [topic])).rows[0]
+    const before = await relayed()
+    if (before?.continuous !== true) throw new Error('the relay has not brought the topic up to date yet')
+    const cut = before.mode === 'wal' ? await cutAtLsn(replication, reading, asking) : await cutAtPosition(reading, relayed)
+    const { rows: [counted] } = await reading.query<{ count: number }>(`select count(*) as count from events where position <= ${cut.position}`)
+    return {
+      sequence: `${before.epoch.toString(16).padStart(8, '0')}-${cut.place}`,
+      count: counted!.count,
+      pages: size => pages(reading, cut.position, size),
+      async onTopic () {
+        // In this order: the relay raises the epoch before it makes its slot anew.
+        const passed = await cut.passed()
+        const now = await relayed()
+        if (now?.epoch !== before.epoch || !now.continuous) throw new Error('the relay has begun anew meanwhile')
+        return passed
+      },
+      close
+    }
   } catch (error) {
     await close()
     throw error
   }
 }
 
-/** The snapshot holds until the connection's next statement; the slot until its end. */
-async function exportSnapshot (client: pg.Client) {
-  const { rows: [system] } = await client.query<{ timeline: number }>('IDENTIFY_SYSTEM')
-  const { rows: [slot] } = await client.query<{ consistent_point: string, snapshot_name: string }>(`CREATE_REPLICATION_SLOT "bifold_snapshot_${randomUUID().replaceAll('-', '')}" TEMPORARY LOGICAL pgoutput (SNAPSHOT 'export')`)
-  const lsn = slot!.consistent_point.split('/').map(half => half.padStart(8, '0')).join('').toLowerCase()
-  return { timeline: Number(system!.timeline).toString(16).padStart(8, '0'), lsn, snapshot: slot!.snapshot_name }
+async function hasEvents (client: pg.Client): Promise<boolean> {
+  const { rows: [table] } = await client.query<{ there: boolean }>("select to_regclass('events') is not null and to_regclass('relay_checkpoints') is not null as there")
+  return table!.there && (await client.query('select from events limit 1')).rows.length > 0
 }
 
-async function * pages (client: pg.Client, size: number): AsyncGenerator<EventRow[], void, void> {
+/** Where the log is cut: the place in sequences, what is before it in the reading transaction, and whether the relay has passed it. */
+interface Cut { readonly place: string, readonly position: number, passed (): Promise<boolean> }
+
+const all = Number.MAX_SAFE_INTEGER
+
+async function cutAtLsn (replication: pg.Client, reading: pg.Client, asking: pg.Client): Promise<Cut> {
+  await replication.connect()
+  const { lsn, snapshot } = await exportSnapshot(replication)
+  await reading.query('begin isolation level repeatable read read only')
+  await reading.query(`set transaction snapshot '${snapshot}'`)
+  return {
+    place: lsn.split('/').map(half => half.padStart(8, '0')).join('').toLowerCase(),
+    position: all,
+    async passed () {
+      const { rows: [slot] } = await asking.query<{ passed: boolean }>("select confirmed_flush_lsn >= $1::pg_lsn as passed from pg_replication_slots where database = current_database() and slot_name like 'bifold%' and not temporary", [lsn])
+      return slot?.passed ?? false
+    }
+  }
+}
+
+async function cutAtPosition (reading: pg.Client, relayed: () => Promise<RelayCheckpoint | undefined>): Promise<Cut> {
+  const position = await settledPosition(reading)
+  await reading.query('begin isolation level repeatable read read only')
+  return { place: (position + 1).toString(16).padStart(16, '0'), position, passed: async () => ((await relayed())?.position ?? 0) >= position }
+}
+
+/** The snapshot holds until the connection's next statement; the slot until its end. */
+async function exportSnapshot (client: pg.Client): Promise<{ lsn: string, snapshot: string }> {
+  const { rows: [slot] } = await client.query<{ consistent_point: string, snapshot_name: string }>(`CREATE_REPLICATION_SLOT "bifold_snapshot_${randomUUID().replaceAll('-', '')}" TEMPORARY LOGICAL pgoutput (SNAPSHOT 'export')`)
+  return { lsn: slot!.consistent_point, snapshot: slot!.snapshot_name }
+}
+
+async function * pages (client: pg.Client, position: number, size: number): AsyncGenerator<EventRow[], void, void> {
   // The value as text: what is read is handed on as it was written.
   const query = `select aggregate, aggregate_id as "aggregateId", version, type, value::text as value, request_id as "requestId", traceparent,
     to_char(time at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') as time
-    from events where (aggregate_id, version) > ($1, $2) order by aggregate_id, version limit $3`
+    from events where (aggregate_id, version) > ($1, $2) and position <= ${position} order by aggregate_id, version limit $3`
   let after: [string, number] = ['00000000-0000-0000-0000-000000000000', 0]
   while (true) {
     const { rows } = await client.query<EventRow>(query, [...after, size])

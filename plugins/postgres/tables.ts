@@ -22,7 +22,24 @@ export interface IdempotencyKeysTable {
   createdAt: GeneratedAlways<Date>
 }
 
+/** How the relay reads the event log. */
+export type RelayMode = 'wal' | 'polling'
+
+/** How far the relay is known to have got with a topic. */
+export interface RelayCheckpoint {
+  topic: string
+  /** Rises when the places in the sequences begin anew. */
+  epoch: number
+  mode: RelayMode
+  /** Every event up to this position is in Kafka; later ones are at these offsets or behind them. */
+  position: number
+  offsets: number[]
+  /** False while the relay sends what a break has left out. */
+  continuous: boolean
+}
+
 export interface Tables {
+  relayCheckpoints: RelayCheckpoint
   events: EventsTable
   idempotencyKeys: IdempotencyKeysTable
 }

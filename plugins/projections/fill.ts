@@ -4,6 +4,7 @@
  * from which Kafka's messages go on, each exactly once: those before that place are passed over by their sequence.
  */
 import { randomUUID } from 'node:crypto'
+import { setTimeout } from 'node:timers/promises'
 import type { Admin } from 'kafkajs'
 import type { ClientSession, Db } from 'mongodb'
 import type { FastifyBaseLogger } from 'fastify'
@@ -25,6 +26,7 @@ export interface FillOptions {
 }
 
 const pageMax = 2000 // events in a transaction, some 2 MB
+const againMs = 100 // soon enough not to be noticed
 const staleMs = 10_000 // a projector that has written no page for so long is gone, or will find itself fenced off
 
 /** Who fills a read model now; in the transaction of each page, so that whoever has lost it writes nothing more. */
@@ -45,12 +47,13 @@ export async function fillEmpty (options: FillOptions): Promise<void> {
   if (empty.length === 0) return
   // Before the snapshot: what is sent from now on is committed before it or is read from the topic, or both.
   const partitions = await admin.fetchTopicOffsets(topic)
-  const snapshot = await snapshotEvents(url)
+  const snapshot = await snapshotEvents(url, topic)
   try {
     const token = randomUUID()
     for (const projection of empty) await claim(db, projection, token)
     log.info({ projections: empty.map(({ collection }) => collection), events: snapshot?.count ?? 0 }, 'filling from PostgreSQL')
     if (snapshot !== undefined) await writeAll(options, empty, snapshot, token)
+    if (snapshot !== undefined) await untilOnTopic(options, empty, snapshot, token)
     for (const projection of empty) {
       // Without an event log, the topic from its beginning is all there is.
       const marks = partitions.map(({ partition, low, high }): Checkpoint => ({
@@ -115,6 +118,15 @@ async function writeAll (options: FillOptions, projections: readonly AnyProjecti
     const [, next] = await Promise.all([writePage(options, projections, page.value, snapshot.sequence, token), pages.next()])
     filling(done += page.value.length, snapshot.count)
     page = next
+  }
+}
+
+/** What the relay had not sent yet comes with a sequence that is passed over; if it has to begin anew, that would not be so. */
+async function untilOnTopic (options: FillOptions, projections: readonly AnyProjection[], snapshot: EventLogSnapshot, token: string) {
+  while (!await snapshot.onTopic()) {
+    if (options.signal.aborted) throw new Error('the projector is being closed')
+    for (const projection of projections) await inClaim(options, projection, token, async () => {})
+    await setTimeout(againMs)
   }
 }
 

@@ -11,6 +11,8 @@ export interface Work {
   readonly signal: AbortSignal
   /** Says that the work has begun in earnest: readiness, and the end of the backoff. */
   ready (): void
+  /** Says why it has not begun yet, though nothing failed. */
+  standby (reason: string): void
 }
 
 /** Resolves when the signal is given, or if it was given already: while the work was still beginning, no event tells. */
@@ -38,7 +40,8 @@ export default fp(async app => {
           ready () {
             begun = true
             failure = undefined
-          }
+          },
+          standby (reason) { failure = reason }
         })
       } catch (error) {
         failure = reason(error)

@@ -1,0 +1,61 @@
+/**
+ * Reads the event log by asking for what is new: for databases without logical replication.
+ *
+ * In the order of positions, and only up to where all of them are settled; the positions of an aggregate rise with its versions,
+ * since its row is locked from before they are given until the commit.
+ */
+import { setTimeout } from 'node:timers/promises'
+import pg from 'pg'
+import { settledPosition } from '@bifold/postgres'
+import { hex, type EventStream, type Row, type StreamHandlers } from './stream.ts'
+
+const everyMs = 20 // an event waits for half of it on average, and PostgreSQL answers "nothing new" in 0.1 ms
+const pageMax = 1000 // events, some 1 MB
+const connectMs = 5000 // as everywhere
+
+/** What the relay reads of an event, as text. */
+export const columns = `events.position::text, aggregate, aggregate_id::text, version::text, type, value::text, request_id, traceparent, to_char(time at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') as time`
+
+/** Opens a stream of all events after a position. */
+export async function pollEvents ({ url, after }: { url: string, after: number }, handlers: StreamHandlers): Promise<EventStream> {
+  const client = new pg.Client({ connectionString: url, connectionTimeoutMillis: connectMs, application_name: 'bifold-relay' })
+  const end = Promise.withResolvers<void>()
+  end.promise.catch(() => {}) // whoever waits for it hears of it
+  client.on('error', end.reject)
+  await client.connect()
+  const closing = new AbortController()
+  let paused = false
+  let last = after
+
+  const stream: EventStream = {
+    confirm () {}, // what is confirmed is kept in the relay's checkpoint
+    pause () { paused = true },
+    resume () { paused = false },
+    ended: end.promise,
+    async close () {
+      closing.abort()
+      await end.promise.catch(() => {})
+      await client.end()
+    }
+  }
+
+  const page = async (upTo: number) => {
+    const { rows } = await client.query<Row>(`select ${columns} from events where position > $1 and position <= $2 order by events.position limit ${pageMax}`, [last, upTo])
+    last = rows.length < pageMax ? upTo : Number(rows.at(-1)!['position'])
+    for (const row of rows) {
+      const place = hex(Number(row['position']), 16)
+      handlers.committed({ place, end: place, rows: [row] }, stream)
+    }
+  }
+
+  const run = async () => {
+    while (!closing.signal.aborted) {
+      const settled = paused ? last : await settledPosition(client, closing.signal)
+      while (last < settled && !paused && !closing.signal.aborted) await page(settled)
+      if (!paused) handlers.reached(hex(last, 16), stream)
+      await setTimeout(everyMs, undefined, { signal: closing.signal }).catch(() => {})
+    }
+  }
+  run().then(end.resolve, end.reject)
+  return stream
+}

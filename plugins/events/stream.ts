@@ -1,0 +1,34 @@
+/** What both ways of reading the event log give the relay (wal.ts, poll.ts): committed events, and places in the log to confirm. */
+
+/** A place in the event log as 16 hexadecimal digits, so that strings sort as the log runs: an LSN, or a position. */
+export type Place = string
+
+/** A row: column to text, null for NULL. */
+export type Row = Readonly<Record<string, string | null>>
+
+/** Events that were committed together. */
+export interface Committed {
+  readonly place: Place
+  /** What is confirmed once they are done with. */
+  readonly end: Place
+  readonly rows: readonly Row[]
+}
+
+export interface StreamHandlers {
+  /** The next events; those of an aggregate come by rising version. */
+  committed (committed: Committed, stream: EventStream): void
+  /** Everything before this place was handed over already; there may be nothing of ours in it. */
+  reached (place: Place, stream: EventStream): void
+}
+
+export interface EventStream {
+  /** All before this place is safe elsewhere: it is not asked for again. */
+  confirm (place: Place): void
+  pause (): void
+  resume (): void
+  /** Rejects when the stream breaks; resolves after `close`. */
+  readonly ended: Promise<void>
+  close (): Promise<void>
+}
+
+export const hex = (number: number, digits: number): string => number.toString(16).padStart(digits, '0')
