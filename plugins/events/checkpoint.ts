@@ -1,6 +1,7 @@
 /** How far the relay is known to have got, kept in PostgreSQL: whether the topic and the event log still belong together, and where to look if not. */
 import { setTimeout } from 'node:timers/promises'
 import { sql } from 'kysely'
+import type { FastifyBaseLogger } from 'fastify'
 import type { Admin } from 'kafkajs'
 import { poolOf, settledPosition, type Db, type RelayCheckpoint, type RelayMode } from '@bifold/postgres'
 import { hex, type Place } from './stream.ts'
@@ -24,17 +25,18 @@ export interface KeepOptions {
   readonly mode: RelayMode
   readonly epoch: number
   readonly signal: AbortSignal
+  readonly log: FastifyBaseLogger
   /** What the relay has confirmed. */
   readonly confirmed: () => Place
 }
 
-/** Moves the checkpoint every few seconds, until the signal. */
+/** Moves the checkpoint every few seconds, until the signal; where that fails, it stays, and costs only time after a break. */
 export async function keepCheckpoint (options: KeepOptions): Promise<void> {
-  const { signal } = options
+  const { signal, log } = options
   while (true) {
     await setTimeout(everyMs, undefined, { signal }).catch(() => {})
     if (signal.aborted) return
-    await moveCheckpoint(options)
+    await moveCheckpoint(options).catch((error: unknown) => log.warn(error, 'the relay\'s checkpoint was not moved'))
   }
 }
 

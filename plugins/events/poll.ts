@@ -14,7 +14,7 @@ const pageMax = 1000 // events, some 1 MB
 const connectMs = 5000 // as everywhere
 
 /** What the relay reads of an event, as text. */
-export const columns = `events.position::text, aggregate, aggregate_id::text, version::text, type, value::text, request_id, traceparent, to_char(time at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') as time`
+export const columns = 'events.position::text, aggregate, aggregate_id::text, version::text, type, value::text, request_id, traceparent, to_char(time at time zone \'UTC\', \'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"\') as time'
 
 /** Opens a stream of all events after a position. */
 export async function pollEvents ({ url, after }: { url: string, after: number }, handlers: StreamHandlers): Promise<EventStream> {
@@ -24,13 +24,12 @@ export async function pollEvents ({ url, after }: { url: string, after: number }
   client.on('error', end.reject)
   await client.connect()
   const closing = new AbortController()
-  let paused = false
-  let last = after
+  const at = { paused: false, last: after }
 
   const stream: EventStream = {
     confirm () {}, // what is confirmed is kept in the relay's checkpoint
-    pause () { paused = true },
-    resume () { paused = false },
+    pause () { at.paused = true },
+    resume () { at.paused = false },
     ended: end.promise,
     async close () {
       closing.abort()
@@ -40,8 +39,8 @@ export async function pollEvents ({ url, after }: { url: string, after: number }
   }
 
   const page = async (upTo: number) => {
-    const { rows } = await client.query<Row>(`select ${columns} from events where position > $1 and position <= $2 order by events.position limit ${pageMax}`, [last, upTo])
-    last = rows.length < pageMax ? upTo : Number(rows.at(-1)!['position'])
+    const { rows } = await client.query<Row>(`select ${columns} from events where position > $1 and position <= $2 order by events.position limit ${pageMax}`, [at.last, upTo])
+    at.last = rows.length < pageMax ? upTo : Number(rows.at(-1)!['position'])
     for (const row of rows) {
       const place = hex(Number(row['position']), 16)
       handlers.committed({ place, end: place, rows: [row] }, stream)
@@ -50,9 +49,9 @@ export async function pollEvents ({ url, after }: { url: string, after: number }
 
   const run = async () => {
     while (!closing.signal.aborted) {
-      const settled = paused ? last : await settledPosition(client, closing.signal)
-      while (last < settled && !paused && !closing.signal.aborted) await page(settled)
-      if (!paused) handlers.reached(hex(last, 16), stream)
+      const settled = at.paused ? at.last : await settledPosition(client, closing.signal)
+      while (at.last < settled && !at.paused && !closing.signal.aborted) await page(settled)
+      if (!at.paused) handlers.reached(hex(at.last, 16), stream)
       await setTimeout(everyMs, undefined, { signal: closing.signal }).catch(() => {})
     }
   }

@@ -1,8 +1,8 @@
 /** One suite for both ways of reading the event log: nothing is missing on the topic, nothing is there twice, nothing of an aggregate is out of order. */
 import { setTimeout } from 'node:timers/promises'
-import t from 'tap'
+import t, { type Test } from 'tap'
 import { sql } from 'kysely'
-import type { RelayMode } from '@bifold/postgres'
+import type { Db, RelayMode } from '@bifold/postgres'
 import { kafkaFor, readTopic, startApp, startProcess, until, type RunningApp, type Settings } from '@bifold/test'
 import { eventLog } from '@bifold/test/event-log'
 import { slotName } from './slot.ts'
@@ -32,143 +32,132 @@ async function topicHas (settings: Settings, count: number) {
   return await readTopic(settings)
 }
 
+/** True once the relay has written down that events up to this position are on the topic. */
+const checkpointed = async (db: Db, position: number) => (await db.selectFrom('relayCheckpoints').select('position').executeTakeFirst())?.position === position
+
+const scenarios: Record<string, (t: Test, log: Awaited<ReturnType<typeof eventLog>>) => Promise<void>> = {
+  async 'writers at once: each event once, in the order of its aggregate' (t, { settings, insertOf, db }) {
+    await insertOf(1, [1, 2]) // before there is a relay
+    await startApp(t, 'relay', settings)
+    const late = await db.startTransaction().execute()
+    await insertOf(2, [1], late)
+    await Promise.all(Array.from({ length: 4 }, async (_, writer) => {
+      for (let version = 1; version <= 50; version++) await insertOf(10 + writer, [version])
+    }))
+    await late.commit().execute()
+    await insertOf(1, [3])
+    const messages = await topicHas(settings, 204)
+    t.equal(messages.length, 204)
+    t.same(faults(messages), [])
+  },
+
+  async 'a transaction of somebody else that stays open stalls nothing' (t, { settings, insert, db }) {
+    await startApp(t, 'relay', settings)
+    const foreign = await db.startTransaction().execute()
+    await sql`select pg_current_xact_id()`.execute(foreign)
+    await insert(1)
+    t.equal((await topicHas(settings, 1)).length, 1)
+    await foreign.rollback().execute()
+  },
+
+  async 'killed while it sends, over and over: each event once, in order' (t, { settings, insertOf }) {
+    const writers = { ended: false }
+    const writing = (async () => {
+      for (let version = 1; version <= 2000; version++) await Promise.all([1, 2, 3].map(async n => await insertOf(n, [version])))
+      writers.ended = true
+    })()
+    for (let kills = 0; !writers.ended; kills++) {
+      const relay = await startProcess(t, 'relay', settings)
+      await until(async () => (await fetch(`${relay.url}/health/live`)).ok)
+      await setTimeout(kills * 150 % 1000)
+      relay.kill('SIGKILL')
+      await relay.ended
+    }
+    await writing
+    await startApp(t, 'relay', settings)
+    const messages = await topicHas(settings, 6000)
+    t.equal(messages.length, 6000)
+    t.same(faults(messages), [])
+  },
+
+  async 'a second relay stands by, says so, and takes over from one that hangs; that one then sends nothing more' (t, { settings, insert }) {
+    const first = await startProcess(t, 'relay', settings)
+    await settle(first)
+    const second = await startApp(t, 'relay', settings, { ready: false })
+    await until(async () => (await readinessOf(second.url)).checks['relay']!.reason === 'another relay is at work; this one stands by', 'the standby to say why it waits')
+    await insert(1)
+    await topicHas(settings, 1)
+    first.kill('SIGSTOP')
+    await insert(2)
+    const begun = Date.now()
+    await settle(second)
+    t.ok(Date.now() - begun < 10_000, `${Date.now() - begun} ms`)
+    await insert(3)
+    await topicHas(settings, 3)
+    first.kill('SIGCONT')
+    await insert(4)
+    await until(async () => (await readinessOf(first.url)).checks['relay']!.reason === 'another relay is at work; this one stands by', 'the first to stand by')
+    const messages = await topicHas(settings, 4)
+    t.same(messages.map(({ headers }) => headers['ce_version']), ['1', '2', '3', '4'])
+    await second.app.close()
+    await settle(first)
+  },
+
+  async 'a topic that is another than before gets all events' (t, { settings, db, insert }) {
+    const relay = await startApp(t, 'relay', settings)
+    await insert(1, 2)
+    await topicHas(settings, 2)
+    await until(async () => await checkpointed(db, 2), 'a checkpoint')
+    await relay.app.close()
+    const admin = kafkaFor(settings).admin()
+    await admin.connect()
+    await admin.deleteTopics({ topics: [settings.EVENTS_TOPIC] })
+    await until(async () => !(await admin.listTopics()).includes(settings.EVENTS_TOPIC))
+    await admin.disconnect()
+    await insert(3)
+    const again = await startApp(t, 'relay', settings)
+    t.same((await topicHas(settings, 3)).map(({ headers }) => headers['ce_version']), ['1', '2', '3'])
+    t.match((await readinessOf(again.url)).checks['history'], { reason: /is another than before/ })
+  },
+
+  async 'PostgreSQL as it was in an older backup: told, and what the topic lacks is sent' (t, { settings, db, insertOf }) {
+    const relay = await startApp(t, 'relay', settings)
+    for (const version of [1, 2, 3]) for (const n of [1, 2, 3]) await insertOf(n, [version])
+    await topicHas(settings, 9)
+    await relay.app.close()
+    // The backup has not seen the third versions; later two of them are made again, as other events.
+    await sql`delete from events where version = 3`.execute(db)
+    await insertOf(1, [3, 4])
+    await insertOf(2, [3])
+    const again = await startApp(t, 'relay', settings)
+    t.match((await readinessOf(again.url)).checks['history'], { reason: /older than the topic/, sent: 3, unknown: 3 })
+    const messages = await topicHas(settings, 12)
+    t.equal(messages.length, 12)
+    t.same(messages.slice().filter(({ key }) => key.endsWith('1')).map(({ headers }) => headers['ce_version']), ['1', '2', '3', '3', '4'])
+  },
+
+  async 'the other mode goes on where this one ended' (t, { settings, insert }) {
+    const relay = await startApp(t, 'relay', settings)
+    await insert(1, 2)
+    await topicHas(settings, 2)
+    await relay.app.close()
+    await insert(3)
+    settings.RELAY_MODE = settings.RELAY_MODE === 'wal' ? 'polling' : 'wal'
+    await startApp(t, 'relay', settings)
+    await insert(4)
+    t.same(await topicHas(settings, 4).then(faults), [])
+    t.same(await versionsOf(settings), ['1', '2', '3', '4'])
+  }
+}
+
 for (const mode of ['wal', 'polling'] as const satisfies readonly RelayMode[]) {
   t.test(`mode ${mode}`, async t => {
-    const logOf = async (t: Parameters<typeof eventLog>[0]) => {
-      const log = await eventLog(t)
-      log.settings.RELAY_MODE = mode
-      return log
-    }
-
-    await t.test('writers at once: each event once, in the order of its aggregate', async t => {
-      const { settings, insertOf, db } = await logOf(t)
-      await insertOf(1, [1, 2]) // before there is a relay
-      await startApp(t, 'relay', settings)
-      const late = await db.startTransaction().execute()
-      await insertOf(2, [1], late)
-      await Promise.all(Array.from({ length: 4 }, async (_, writer) => {
-        for (let version = 1; version <= 50; version++) await insertOf(10 + writer, [version])
-      }))
-      await late.commit().execute()
-      await insertOf(1, [3])
-      const messages = await topicHas(settings, 204)
-      t.equal(messages.length, 204)
-      t.same(faults(messages), [])
-    })
-
-    await t.test('a transaction of somebody else that stays open stalls nothing', async t => {
-      const { settings, insert, db } = await logOf(t)
-      await startApp(t, 'relay', settings)
-      const foreign = await db.startTransaction().execute()
-      await sql`select pg_current_xact_id()`.execute(foreign)
-      await insert(1)
-      t.equal((await topicHas(settings, 1)).length, 1)
-      await foreign.rollback().execute()
-    })
-
-    await t.test('killed while it sends, over and over: each event once, in order', async t => {
-      const { settings, insertOf } = await logOf(t)
-      let ended = false
-      const writing = (async () => {
-        for (let version = 1; version <= 2000; version++) await Promise.all([1, 2, 3].map(async n => await insertOf(n, [version])))
-        ended = true
-      })()
-      for (let kills = 0; !ended; kills++) {
-        const relay = await startProcess(t, 'relay', settings)
-        await until(async () => (await fetch(`${relay.url}/health/live`)).ok)
-        await setTimeout(kills * 150 % 1000)
-        relay.kill('SIGKILL')
-        await relay.ended
-      }
-      await writing
-      await startApp(t, 'relay', settings)
-      const messages = await topicHas(settings, 6000)
-      t.equal(messages.length, 6000)
-      t.same(faults(messages), [])
-    })
-
-    await t.test('a second relay stands by, says so, and takes over from one that hangs; that one then sends nothing more', async t => {
-      const { settings, insert } = await logOf(t)
-      const first = await startProcess(t, 'relay', settings)
-      await settle(first)
-      const second = await startApp(t, 'relay', settings, { ready: false })
-      await until(async () => (await readinessOf(second.url)).checks['relay']!.reason === 'another relay is at work; this one stands by', 'the standby to say why it waits')
-      await insert(1)
-      await topicHas(settings, 1)
-      first.kill('SIGSTOP')
-      await insert(2)
-      const begun = Date.now()
-      await settle(second)
-      t.ok(Date.now() - begun < 10_000, `${Date.now() - begun} ms`)
-      await insert(3)
-      await topicHas(settings, 3)
-      first.kill('SIGCONT')
-      await insert(4)
-      await until(async () => (await readinessOf(first.url)).checks['relay']!.reason === 'another relay is at work; this one stands by', 'the first to stand by')
-      const messages = await topicHas(settings, 4)
-      t.same(messages.map(({ headers }) => headers['ce_version']), ['1', '2', '3', '4'])
-      await second.app.close()
-      await settle(first)
-    })
-
-    await t.test('a topic that is another than before gets all events', async t => {
-      const { settings, insert } = await logOf(t)
-      const relay = await startApp(t, 'relay', settings)
-      await insert(1, 2)
-      await topicHas(settings, 2)
-      await until(async () => await checkpointed(settings, relay, 2), 'a checkpoint')
-      await relay.app.close()
-      const admin = kafkaFor(settings).admin()
-      await admin.connect()
-      await admin.deleteTopics({ topics: [settings.EVENTS_TOPIC] })
-      await until(async () => !(await admin.listTopics()).includes(settings.EVENTS_TOPIC))
-      await admin.disconnect()
-      await insert(3)
-      const again = await startApp(t, 'relay', settings)
-      t.same((await topicHas(settings, 3)).map(({ headers }) => headers['ce_version']), ['1', '2', '3'])
-      t.match((await readinessOf(again.url)).checks['history'], { reason: /is another than before/ })
-    })
-
-    await t.test('PostgreSQL as it was in an older backup: told, and what the topic lacks is sent', async t => {
-      const { settings, db, insertOf } = await logOf(t)
-      const relay = await startApp(t, 'relay', settings)
-      for (const version of [1, 2, 3]) for (const n of [1, 2, 3]) await insertOf(n, [version])
-      await topicHas(settings, 9)
-      await relay.app.close()
-      // The backup has not seen the third versions; later two of them are made again, as other events.
-      await sql`delete from events where version = 3`.execute(db)
-      await insertOf(1, [3, 4])
-      await insertOf(2, [3])
-      const again = await startApp(t, 'relay', settings)
-      t.match((await readinessOf(again.url)).checks['history'], { reason: /older than the topic/, sent: 3, unknown: 3 })
-      const messages = await topicHas(settings, 12)
-      t.equal(messages.length, 12)
-      t.same(messages.slice().filter(({ key }) => key.endsWith('1')).map(({ headers }) => headers['ce_version']), ['1', '2', '3', '3', '4'])
-    })
-
-    await t.test('the other mode goes on where this one ended', async t => {
-      const { settings, insert } = await logOf(t)
-      const relay = await startApp(t, 'relay', settings)
-      await insert(1, 2)
-      await topicHas(settings, 2)
-      await relay.app.close()
-      await insert(3)
-      settings.RELAY_MODE = mode === 'wal' ? 'polling' : 'wal'
-      await startApp(t, 'relay', settings)
-      await insert(4)
-      t.same(await topicHas(settings, 4).then(faults), [])
-      t.same(await versionsOf(settings), ['1', '2', '3', '4'])
-    })
-
-    /** True once the relay has written down that events up to this position are on the topic. */
-    async function checkpointed (settings: Settings, _: RunningApp, position: number): Promise<boolean> {
-      const { connect } = await import('@bifold/postgres')
-      const db = connect(settings.POSTGRES_URL, 1)
-      try {
-        return (await db.selectFrom('relayCheckpoints').selectAll().executeTakeFirst())?.position === position
-      } finally {
-        await db.destroy()
-      }
+    for (const [name, scenario] of Object.entries(scenarios)) {
+      await t.test(name, async t => {
+        const log = await eventLog(t)
+        log.settings.RELAY_MODE = mode
+        await scenario(t, log)
+      })
     }
   })
 }

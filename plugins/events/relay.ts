@@ -5,6 +5,7 @@
  */
 import type { Admin, Kafka, Producer } from 'kafkajs'
 import type { FastifyBaseLogger } from 'fastify'
+import { fencedId } from '@bifold/kafka'
 import { publication, settledPosition, poolOf, type Db, type RelayCheckpoint, type RelayMode } from '@bifold/postgres'
 import { catchUp } from './catch-up.ts'
 import { highOffsets, keepCheckpoint, readCheckpoint, writeCheckpoint } from './checkpoint.ts'
@@ -53,7 +54,7 @@ export async function relay (options: RelayOptions, ready: () => void): Promise<
   const lease = await takeLease({ url, signal, waiting: standby })
   if (lease === undefined) return
   const kafka = options.kafka(lease.held)
-  const producer = kafka.producer({ idempotent: true, maxInFlightRequests: 1, allowAutoTopicCreation: false, retry: { retries: 5 } })
+  const producer = kafka.producer({ transactionalId: fencedId(topic), idempotent: true, maxInFlightRequests: 1, allowAutoTopicCreation: false, retry: { retries: 5 } })
   try {
     await producer.connect()
     const tails = await readTails(kafka, admin, topic)
@@ -136,7 +137,7 @@ async function positions (db: Db, tails: readonly (Tail | undefined)[]): Promise
 interface Streaming { readonly lease: Lease, readonly producer: Producer, readonly checkpoint: RelayCheckpoint, readonly tails: readonly (Tail | undefined)[] }
 
 async function stream (options: RelayOptions, { lease, producer, checkpoint, tails }: Streaming, ready: () => void) {
-  const { db, admin, topic, mode, signal, waiting } = options
+  const { db, admin, topic, mode, signal, log, waiting } = options
   const queue = makeQueue(tails, checkpoint.epoch)
   let confirmed: Place = ''
   const confirm = (stream: EventStream, place: Place) => {
@@ -155,8 +156,8 @@ async function stream (options: RelayOptions, { lease, producer, checkpoint, tai
   const ending = new AbortController()
   try {
     signal.addEventListener('abort', queue.wake, { once: true })
-    const keeping = keepCheckpoint({ db, admin, topic, mode, epoch: checkpoint.epoch, signal: AbortSignal.any([signal, ending.signal]), confirmed: () => confirmed })
-    const failures = [events.ended, lease.lost, keeping.then(() => events.ended)]
+    void keepCheckpoint({ db, admin, topic, mode, epoch: checkpoint.epoch, signal: AbortSignal.any([signal, ending.signal]), log, confirmed: () => confirmed })
+    const failures = [events.ended, lease.lost]
     for (const failure of failures) failure.catch(queue.wake)
     ready()
     await Promise.race([send(options, producer, events, queue, place => confirm(events, place)), ...failures])

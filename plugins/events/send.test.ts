@@ -17,9 +17,11 @@ t.test('a send that fails leaves the WAL unconfirmed: nothing is lost', async t 
   const admin = kafka.admin()
   await admin.connect()
   t.teardown(async () => await admin.disconnect())
-  const failing = { ...kafka, producer: (options: Parameters<typeof kafka.producer>[0]) => ({ ...kafka.producer(options), send: async () => { throw new Error('the leader is gone') } }) }
+  const failing = Object.assign(Object.create(kafka) as typeof kafka, {
+    producer: (options: Parameters<typeof kafka.producer>[0]) => ({ ...kafka.producer(options), send: async () => { throw new Error('the leader is gone') } })
+  })
   await until(async () => {
-    await relay({ url: settings.POSTGRES_URL, db, mode: 'wal', topic: settings.EVENTS_TOPIC, kafka: () => failing as never, admin, signal: new AbortController().signal, log: relayed.app.log, standby () {}, waiting () {}, sent () {}, caughtUp () {} }, () => {}).catch((error: Error) => { if (!/the leader is gone/.test(error.message)) throw error })
+    await relay({ url: settings.POSTGRES_URL, db, mode: 'wal', topic: settings.EVENTS_TOPIC, kafka: () => failing, admin, signal: new AbortController().signal, log: relayed.app.log, standby () {}, waiting () {}, sent () {}, caughtUp () {} }, () => {}).catch((error: Error) => { if (!/the leader is gone/.test(error.message)) throw error })
     return true
   }, 'the lease to be free')
   await startApp(t, 'relay', settings)

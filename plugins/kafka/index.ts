@@ -6,6 +6,7 @@ import kafkajs, { type Admin, type ISocketFactory, type Kafka } from 'kafkajs'
 import type { FastifyInstance, FastifyBaseLogger } from 'fastify'
 import { healthOf } from '@bifold/service'
 
+export { fencedId } from './fence.ts'
 export { partitionOf } from './partitions.ts'
 
 export interface KafkaOptions { brokers: string }

@@ -1,24 +1,29 @@
 /**
- * Puts functions of ours in the place of kafkajs's: records in and out, and the partitions of messages (docs/decisions/0009-records.md).
+ * Puts functions of ours in the place of kafkajs's: records in and out, and the partitions of messages (docs/decisions/0009-records.md);
+ * and puts the fence around its producers (fence.ts).
  *
  * They are of kafkajs 2.2.4, which is pinned and whose development has ended. To be imported before kafkajs; where kafkajs was loaded
- * before, it stays as it is, only slower.
+ * before, it stays as it is: slower, and without the fence.
  */
 import { createRequire } from 'node:module'
+import { fencing, showingMarkers } from './fence.ts'
 import { byPartition } from './partitions.ts'
 import { decode, encode } from './records.ts'
 
-const ours = {
-  'kafkajs/src/protocol/recordBatch/record/v0': encode,
-  'kafkajs/src/protocol/recordBatch/record/v0/decoder': decode,
-  'kafkajs/src/producer/groupMessagesPerPartition': byPartition
+/** From kafkajs's own to ours. */
+const ours: Readonly<Record<string, (theirs: never) => unknown>> = {
+  'kafkajs/src/protocol/recordBatch/record/v0': () => encode,
+  'kafkajs/src/protocol/recordBatch/record/v0/decoder': () => decode,
+  'kafkajs/src/producer/groupMessagesPerPartition': () => byPartition,
+  'kafkajs/src/producer/eosManager': fencing,
+  'kafkajs/src/consumer/batch': showingMarkers
 }
 
 const require = createRequire(import.meta.url)
 // An import that is linked, but not run yet, is in the cache too.
 if (require.cache[require.resolve('kafkajs')]?.loaded !== true) {
-  for (const [path, replacement] of Object.entries(ours)) {
-    require(path)
-    require.cache[require.resolve(path)]!.exports = replacement
+  for (const [path, replace] of Object.entries(ours)) {
+    const theirs = require(path) as never
+    require.cache[require.resolve(path)]!.exports = replace(theirs)
   }
 }

@@ -15,7 +15,7 @@ export interface Checkpoint {
 }
 
 /** A message as it lies on the topic. */
-export interface RawMessage { readonly offset: string, readonly timestamp: string, readonly key: Buffer | null, readonly value: Buffer | null, readonly headers?: Record<string, unknown> | undefined }
+export interface RawMessage { readonly offset: string, readonly timestamp: string, readonly key: Buffer | null, readonly value: Buffer | null, readonly headers?: Record<string, unknown> | undefined, readonly isControlRecord?: boolean }
 
 /** A message that was not applied, with the reason. */
 export interface DeadLetter { readonly message: RawMessage, readonly reason: string }

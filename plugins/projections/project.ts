@@ -65,6 +65,7 @@ function read (messages: readonly RawMessage[], projections: readonly AnyProject
   const events: { message: RawMessage, envelope: Envelope }[] = []
   const deadLetters: DeadLetter[] = []
   for (const message of messages) {
+    if (message.isControlRecord === true) continue // a marker of a relay that began
     try {
       const envelope = readMessage(message as never)
       if (!projections.some(({ on }) => envelope.type in on)) throw new UnreadableMessage(`no projection knows ${envelope.type}`)

@@ -23,8 +23,9 @@ export async function readTopic (brokers: string): Promise<Message[]> {
     await consumer.subscribe({ topic, fromBeginning: true })
     await consumer.run({
       autoCommit: false,
-      eachMessage: async ({ partition, message: { key, headers, offset } }) => {
-        messages.push({ partition, id: key?.toString() ?? '', version: Number(headers?.['ce_version']?.toString()) })
+      eachMessage: async ({ partition, message: { key, headers, offset, ...message } }) => {
+        // A marker of Kafka's own is passed over.
+        if (!('isControlRecord' in message && message.isControlRecord === true)) messages.push({ partition, id: key?.toString() ?? '', version: Number(headers?.['ce_version']?.toString()) })
         if (Number(offset) >= left.get(partition)! - 1) left.delete(partition)
         if (left.size === 0) done.resolve()
       }

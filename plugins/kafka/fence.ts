@@ -1,0 +1,65 @@
+/**
+ * Fences a producer: once a new one with the same id is connected, nothing of an older one is written any more, not even what
+ * that had sent and the broker had not read yet. Kafka's own fence (KIP-98) holds only within transactions, which would cost each
+ * send two round trips. So there is one transaction when a producer connects, of nothing: its markers carry the new epoch into
+ * each partition, and from then on a partition refuses messages of an older epoch, in a transaction or not.
+ */
+
+interface Cluster {
+  addTargetTopic (topic: string): Promise<void>
+  findTopicPartitionMetadata (topic: string): readonly { readonly partitionId: number }[]
+}
+
+interface EosOptions { readonly transactional: boolean, readonly transactionalId?: string, readonly cluster: Cluster }
+
+interface EosManager {
+  initProducerId (): Promise<void>
+  beginTransaction (): void
+  addPartitionsToTransaction (topics: readonly { topic: string, partitions: readonly { partition: number }[] }[]): Promise<void>
+  commit (): Promise<void>
+  isTransactional (): boolean
+}
+
+type MakeEosManager = (options: EosOptions) => EosManager
+
+const prefix = 'bifold-fenced:'
+
+/** The transactional id of the one producer of a topic; fenced when it connects. */
+export const fencedId = (topic: string): string => `${prefix}${topic}`
+
+/** Wraps what kafkajs keeps a producer's id and sequences with; a producer whose id is a `fencedId` is fenced, and sends as any other. */
+export const fencing = (make: MakeEosManager): MakeEosManager => options => {
+  const { transactional, transactionalId, cluster } = options
+  if (transactional || transactionalId?.startsWith(prefix) !== true) return make(options)
+  const topic = transactionalId.slice(prefix.length)
+  const manager = make({ ...options, transactional: true })
+  const begin = async () => await manager.initProducerId()
+  return Object.assign(Object.create(manager) as EosManager, {
+    isTransactional: () => false,
+    async initProducerId () {
+      await begin()
+      await cluster.addTargetTopic(topic)
+      manager.beginTransaction()
+      await manager.addPartitionsToTransaction([{ topic, partitions: cluster.findTopicPartitionMetadata(topic).map(({ partitionId }) => ({ partition: partitionId })) }])
+      await manager.commit()
+      // Answered only when the markers are written.
+      await begin()
+    }
+  })
+}
+
+interface Message { readonly isControlRecord?: boolean }
+interface Batch { readonly messages: Message[], readonly messagesWithinOffset: readonly Message[] }
+type BatchClass = new (...args: never[]) => Batch
+
+/**
+ * Wraps kafkajs's batch: a marker at its end is handed on, so that a reader knows the place behind it. (kafkajs passes over it
+ * when the message before it is resolved, and tells nobody.)
+ */
+export const showingMarkers = (Base: BatchClass): BatchClass => class extends Base {
+  constructor (...args: never[]) {
+    super(...args)
+    const last = this.messagesWithinOffset.at(-1)
+    if (last?.isControlRecord === true) this.messages.push(last)
+  }
+}
