@@ -4,6 +4,7 @@ import { Command, InvalidArgumentError } from 'commander'
 import { loadConfig, reason, setting } from '@bifold/service'
 import { makeGateway, type Gateway } from './gateway.ts'
 import { importFile, type Refusal, type Report } from './importer.ts'
+import { printable } from './printable.ts'
 import { duration, makeProgress, number } from './progress.ts'
 
 interface Options { concurrency: number, url?: string, refused?: string }
@@ -121,9 +122,4 @@ function print ({ lines, added, alreadyThere, refused, durationMs, gaveUp }: Rep
     console.log('Interrupted: what was in flight is in the report. Run the same command again to go on.')
     process.exitCode = exit.interrupted
   }
-}
-
-// What stands in a file must not steer the terminal.
-function printable (text: string): string {
-  return text.replaceAll(/\p{Cc}/gu, '\ufffd')
 }

@@ -1,9 +1,12 @@
 /** Writes and checkpoint in one transaction, against the real MongoDB. */
 import t, { type Test } from 'tap'
-import { MongoClient } from 'mongodb'
-import { insert, projection, replace, update, type Document, type Envelope } from '@bifold/cqrs'
+import { MongoClient, type Db } from 'mongodb'
+import { insert, projection, replace, update, type AnyProjection, type Document, type Envelope } from '@bifold/cqrs'
+import { messageOf } from '@bifold/postgres'
 import { stores } from '@bifold/test'
-import { apply, checkpoints, Fenced, type Stretch } from './apply.ts'
+import { apply as applyTo, checkpoints, Fenced, type Checkpoint, type Stretch } from './apply.ts'
+import { discard, findLetters, retry } from './dead-letters.ts'
+import { letters, loadParked, type Parked } from './letters.ts'
 
 interface Count extends Document { n?: number }
 interface Counted { type: 'Counted', id: string, data: { by: number } }
@@ -21,11 +24,13 @@ const counts = projection<Counted | Named, Count>({
   }
 })
 
-const event = (offset: number, type: string, id: string, data: object) => ({
-  message: { timestamp: '0', offset: String(offset), key: Buffer.from(id), value: Buffer.from('{}') },
-  envelope: { type, id, data, record: {}, aggregate: 'counts', task: 'update', version: 1, time: new Date(), sequence: String(offset).padStart(4, '0'), requestId: '' } satisfies Envelope
-})
-const stretch = (events: ReturnType<typeof event>[], next: number): Stretch => ({ topic: 'topic', partition: 0, events, deadLetters: [], next })
+const event = (offset: number, type: string, id: string, data: object) => {
+  const envelope: Envelope = { type, id, data, record: {}, aggregate: 'counts', task: 'update', version: offset + 1, time: new Date(), sequence: String(offset).padStart(4, '0'), requestId: 'r' }
+  const row = { aggregate: 'counts', aggregateId: id, version: offset + 1, type, value: JSON.stringify({ task: 'update', data: { id, version: offset + 1 }, event: data }), requestId: 'r', traceparent: 't', time: envelope.time.toISOString() }
+  return { message: { timestamp: '0', offset: String(offset), ...messageOf(row, envelope.sequence) }, envelope }
+}
+const stretch = (events: ReturnType<typeof event>[], next: number): Stretch => ({ topic: 'topic', partition: 0, events, unreadable: [], next })
+const apply = async (client: MongoClient, db: Db, projection: AnyProjection, stretch: Stretch, checkpoint: Checkpoint | undefined, parked: Parked = new Map()) => await applyTo({ client, db, projection, parked }, stretch, checkpoint)
 
 async function mongo (t: Test) {
   const { MONGO_URL } = await stores(t)
@@ -72,17 +77,17 @@ t.test('two projectors that believe they own a partition: each event counts once
 
 t.test('an event that a projection cannot take becomes a dead letter; the others are applied', async t => {
   const { client, db, docs } = await mongo(t)
-  const { refused } = await apply(client, db, counts, stretch([event(0, 'Named', 'a', {}), event(1, 'Named', 'b', { bad: true }), event(2, 'Counted', 'a', { by: 1 })], 3), undefined)
-  t.match(refused, [{ reason: /a bug in the projection/ }])
+  const { letters } = await apply(client, db, counts, stretch([event(0, 'Named', 'a', {}), event(1, 'Named', 'b', { bad: true }), event(2, 'Counted', 'a', { by: 1 })], 3), undefined)
+  t.match(letters, [{ reason: /a bug in the projection/ }])
   t.same(await docs(), [{ _id: 'a', n: 1 }])
-  t.match(await db.collection('deadLetters').find().toArray(), [{ _id: 'counts/topic/0/1', offset: 1, reason: /a bug/ }])
+  t.match(await db.collection('deadLetters').find().toArray(), [{ projection: 'counts', topic: 'topic', partition: 0, offset: 1, aggregateId: 'b', waits: false, reason: /a bug/ }])
 })
 
 t.test('a document that was there although the event says that it is new is replaced', async t => {
   const { client, db, docs } = await mongo(t)
   await db.collection<Count>('counts').insertOne({ _id: 'a', n: 99 })
-  const { refused, checkpoint } = await apply(client, db, counts, stretch([event(0, 'Named', 'a', {}), event(1, 'Counted', 'b', { by: 1 })], 5), undefined)
-  t.same(refused, [])
+  const { letters, checkpoint } = await apply(client, db, counts, stretch([event(0, 'Named', 'a', {}), event(1, 'Counted', 'b', { by: 1 })], 5), undefined)
+  t.same(letters, [])
   t.same(await docs(), [{ _id: 'a', n: 0 }, { _id: 'b', n: 1 }])
   t.match(checkpoint, { offset: 5 })
 })
@@ -90,7 +95,64 @@ t.test('a document that was there although the event says that it is new is repl
 t.test('what MongoDB refuses of one document does not stop the others', async t => {
   const { client, db } = await mongo(t)
   const large = projection<Counted, Document & { text: string }>({ collection: 'large', indexes: [], on: { Counted: ({ id, data }) => replace({ _id: id, text: 'x'.repeat(data.by) }) } })
-  const { refused } = await apply(client, db, large, stretch([event(0, 'Counted', 'a', { by: 1 }), event(1, 'Counted', 'b', { by: 17 * 1024 * 1024 }), event(2, 'Counted', 'c', { by: 1 })], 3), undefined)
-  t.equal(refused.length, 1)
+  const { letters } = await apply(client, db, large, stretch([event(0, 'Counted', 'a', { by: 1 }), event(1, 'Counted', 'b', { by: 17 * 1024 * 1024 }), event(2, 'Counted', 'c', { by: 1 })], 3), undefined)
+  t.equal(letters.length, 1)
   t.same((await db.collection('large').find().sort({ _id: 1 }).toArray()).map(({ _id }) => _id), ['a', 'c'])
+})
+
+t.test('an event that cannot be applied parks its aggregate: the later ones wait in order, the others go on', async t => {
+  const { client, db, docs } = await mongo(t)
+  const parked: Parked = new Map()
+  const first = await apply(client, db, counts, stretch([event(0, 'Named', 'a', { bad: true }), event(1, 'Counted', 'a', { by: 2 }), event(2, 'Counted', 'b', { by: 1 })], 3), undefined, parked)
+  const second = await apply(client, db, counts, stretch([event(3, 'Counted', 'a', { by: 4 }), event(4, 'Counted', 'b', { by: 1 })], 5), first.checkpoint, parked)
+  t.same(await docs(), [{ _id: 'b', n: 2 }])
+  t.match(await letters(db).find().sort({ sequence: 1 }).toArray(), [{ offset: 0, waits: false, behind: 2 }, { offset: 1, waits: true }, { offset: 3, waits: true }])
+  t.same(await loadParked(db, counts, 'topic', 0), parked, 'a projector that begins knows it')
+
+  t.match(await retry(db, counts, 'a'), { applied: 0, left: 3, reason: /a bug in the projection/ })
+  t.match(await findLetters(db, 'a'), [{ tries: 2 }])
+  t.same(await docs(), [{ _id: 'b', n: 2 }], 'those behind were not tried')
+
+  const mended = projection<Counted | Named, Count>({ ...counts, on: { ...counts.on, Named: ({ id }) => insert<Count>({ _id: id, n: 100 }) } })
+  t.same(await retry(db, mended, 'a'), { applied: 3, left: 0 })
+  t.same(await docs(), [{ _id: 'a', n: 106 }, { _id: 'b', n: 2 }])
+  t.equal(await letters(db).countDocuments(), 0)
+
+  const next = stretch([event(5, 'Counted', 'a', { by: 1 })], 6)
+  await t.rejects(apply(client, db, mended, next, second.checkpoint, parked), { message: /not parked any more/ }, 'the projector that had parked it hears of it')
+  await apply(client, db, mended, next, second.checkpoint, await loadParked(db, counts, 'topic', 0))
+  t.same(await docs(), [{ _id: 'a', n: 107 }, { _id: 'b', n: 2 }])
+})
+
+t.test('the letter in front can be discarded, and no other', async t => {
+  const { client, db, docs } = await mongo(t)
+  await apply(client, db, counts, stretch([event(0, 'Named', 'a', { bad: true }), event(1, 'Counted', 'a', { by: 2 }), event(2, 'Named', 'a', { bad: true }), event(3, 'Counted', 'a', { by: 3 })], 4), undefined)
+  const [head, second] = await letters(db).find().sort({ sequence: 1 }).toArray()
+  await t.rejects(discard(db, second!), { message: /waits behind an earlier one/ })
+  await discard(db, head!)
+  t.match(await retry(db, counts, 'a'), { applied: 1, left: 2, reason: /a bug/ }, 'it goes on up to the next that cannot be applied')
+  t.same(await docs(), [{ _id: 'a', n: 2 }])
+  t.match(await findLetters(db, 'a'), [{ offset: 2, waits: false, behind: 1, tries: 1 }])
+})
+
+t.test('a projector that adds to what waits, while it is released: each event counts once', async t => {
+  const { client, db, docs } = await mongo(t)
+  const parked: Parked = new Map()
+  let { checkpoint } = await apply(client, db, counts, stretch([event(0, 'Named', 'a', { bad: true })], 1), undefined, parked)
+  const mended = projection<Counted | Named, Count>({ ...counts, on: { ...counts.on, Named: ({ id }) => insert<Count>({ _id: id, n: 0 }) } })
+  const adding = (async () => {
+    for (let offset = 1; offset <= 60; offset++) {
+      const next = stretch([event(offset, 'Counted', 'a', { by: 1 })], offset + 1)
+      const released = async (error: Error) => {
+        if (!/not parked any more/.test(error.message)) throw error
+        return await apply(client, db, mended, next, checkpoint, await loadParked(db, counts, 'topic', 0))
+      }
+      checkpoint = (await apply(client, db, mended, next, checkpoint, await loadParked(db, counts, 'topic', 0)).catch(released)).checkpoint
+    }
+  })()
+  while (await letters(db).countDocuments() < 5);
+  await retry(db, mended, 'a')
+  await adding
+  t.same(await retry(db, mended, 'a'), { applied: 0, left: 0 })
+  t.same(await docs(), [{ _id: 'a', n: 60 }])
 })

@@ -1,7 +1,9 @@
 /** Applies a stretch of one partition to one projection: its writes and its checkpoint in one MongoDB transaction. */
-import { Binary, MongoError, MongoServerError, type AnyBulkWriteOperation, type Db, type MongoClient } from 'mongodb'
+import { setTimeout } from 'node:timers/promises'
+import { MongoError, MongoServerError, type AnyBulkWriteOperation, type Db, type MongoClient } from 'mongodb'
 import type { AnyProjection, Change, Document, Envelope } from '@bifold/cqrs'
 import { fold } from './fold.ts'
+import { keepLetters, makeLetter, Outdated, park, type Letter, type Parked, type RawMessage } from './letters.ts'
 
 /** How far a projection has got in a partition. */
 export interface Checkpoint {
@@ -14,94 +16,141 @@ export interface Checkpoint {
   readonly sequence: string
 }
 
-/** A message as it lies on the topic. */
-export interface RawMessage { readonly offset: string, readonly timestamp: string, readonly key: Buffer | null, readonly value: Buffer | null, readonly headers?: Record<string, unknown> | undefined, readonly isControlRecord?: boolean }
+/** An event with the message that it came in. */
+export interface Received { readonly message: RawMessage, readonly envelope: Envelope }
 
-/** A message that was not applied, with the reason. */
-export interface DeadLetter { readonly message: RawMessage, readonly reason: string }
-
-/** Consecutive messages of one partition: events to apply, and letters to keep. */
+/** Consecutive messages of one partition: events to apply, and messages that nobody can read, with the reason. */
 export interface Stretch {
   readonly topic: string
   readonly partition: number
-  readonly events: readonly { readonly message: RawMessage, readonly envelope: Envelope }[]
-  readonly deadLetters: readonly DeadLetter[]
+  readonly events: readonly Received[]
+  readonly unreadable: readonly { readonly message: RawMessage, readonly reason: string }[]
   /** The message after the last. */
   readonly next: number
 }
 
+/** What a stretch is applied to; the parked aggregates grow with what cannot be applied. */
+export interface Target { readonly client: MongoClient, readonly db: Db, readonly projection: AnyProjection, readonly parked: Parked }
+
 /** Another projector has moved this checkpoint: the partition is no longer ours. */
-export class Fenced extends Error {
+export class Fenced extends Outdated {
   constructor (id: string) { super(`another projector has moved the checkpoint ${id}`) }
 }
 
-export const checkpoints = (db: Db) => db.collection<Checkpoint>('checkpoints')
-const deadLetters = (db: Db) => db.collection<{ _id: string }>('deadLetters')
+const tries = { max: 3, pauseMs: 100 } // of an event that MongoDB refuses, in case it was only for a moment
 
-export const checkpointId = (projection: AnyProjection, topic: string, partition: number) => `${projection.collection}/${topic}/${partition}`
+export const checkpoints = (db: Db) => db.collection<Checkpoint>('checkpoints')
+
+export const checkpointId = ({ collection }: AnyProjection, topic: string, partition: number) => `${collection}/${topic}/${partition}`
 
 /**
  * Applies a stretch, and moves the checkpoint from where this projector believes it to be.
  *
- * An event that MongoDB refuses is kept as a dead letter; the others of the stretch are applied.
+ * An event that cannot be applied is kept as a dead letter and parks its aggregate; the others of the stretch are applied.
  *
  * @param from the checkpoint as it was read or last moved; undefined if there is none yet
- * @returns the checkpoint after it, and the events that became dead letters
- * @throws Fenced; or what MongoDB threw, if it is away
+ * @returns the checkpoint after it, and what was kept as dead letters
+ * @throws Outdated; or what MongoDB threw, if it is away
  */
-export async function apply (client: MongoClient, db: Db, projection: AnyProjection, stretch: Stretch, from: Checkpoint | undefined): Promise<{ checkpoint: Checkpoint, refused: DeadLetter[] }> {
-  const changes: Change[] = []
-  const refused: DeadLetter[] = []
-  for (const { message, envelope } of stretch.events) {
-    try {
-      changes.push(...[projection.on[envelope.type]!(envelope as never)].flat())
-    } catch (error) {
-      refused.push({ message, reason: `the projection ${projection.collection} threw: ${(error as Error).message}` })
-    }
-  }
-  const sequence = stretch.events.at(-1)?.envelope.sequence ?? from?.sequence ?? ''
-  const to: Checkpoint = { _id: checkpointId(projection, stretch.topic, stretch.partition), projection: projection.collection, partition: stretch.partition, offset: stretch.next, sequence }
+export async function apply (target: Target, stretch: Stretch, from: Checkpoint | undefined): Promise<{ checkpoint: Checkpoint, letters: Letter[] }> {
+  const to = checkpoint(target, stretch, stretch.events.at(-1)?.envelope.sequence ?? from?.sequence ?? '', stretch.next)
+  const planned = plan(target, stretch, stretch.events)
+  const kept = [...unreadable(target, stretch), ...planned.letters]
   try {
-    await commit(client, db, projection, stretch, { from, to, changes: fold(changes), letters: refused })
-    return { checkpoint: to, refused }
+    await commit(target, { from, to, changes: fold(planned.changes), kept, parked: planned.parked })
   } catch (error) {
     if (!isRefusal(error)) throw error
-    return await applySingly(client, db, projection, stretch, from)
+    return await applySingly(target, stretch, from)
   }
+  adopt(target, planned)
+  return { checkpoint: to, letters: kept }
 }
 
-/** Finds the event that MongoDB refuses by applying one at a time. */
-async function applySingly (client: MongoClient, db: Db, projection: AnyProjection, stretch: Stretch, from: Checkpoint | undefined) {
-  const refused: DeadLetter[] = []
-  let checkpoint = from
-  for (const [index, { message, envelope }] of stretch.events.entries()) {
+/** Finds the events that MongoDB refuses by applying one at a time. */
+async function applySingly (target: Target, stretch: Stretch, from: Checkpoint | undefined) {
+  const letters: Letter[] = []
+  let at = from
+  for (const [index, received] of stretch.events.entries()) {
     const last = index === stretch.events.length - 1
-    const to: Checkpoint = {
-      _id: checkpointId(projection, stretch.topic, stretch.partition),
-      projection: projection.collection,
-      partition: stretch.partition,
-      offset: last ? stretch.next : Number(message.offset) + 1,
-      sequence: envelope.sequence
+    const to = checkpoint(target, stretch, received.envelope.sequence, last ? stretch.next : Number(received.message.offset) + 1)
+    const others = last ? unreadable(target, stretch) : []
+    let planned = plan(target, stretch, [received])
+    for (let tried = 1; ; tried++) {
+      try {
+        await commit(target, { from: at, to, changes: fold(planned.changes).map(asReplace), kept: [...others, ...planned.letters], parked: planned.parked })
+        break
+      } catch (error) {
+        if (!isRefusal(error)) throw error
+        if (tried < tries.max) await setTimeout(tries.pauseMs)
+        else planned = parking(target, stretch, received, (error as Error).message, tried)
+      }
     }
-    const step = { ...stretch, deadLetters: last ? stretch.deadLetters : [] }
-    try {
-      // A document that was there already, as after a restored backup, is replaced: the event is the truth.
-      const changes = fold([projection.on[envelope.type]!(envelope as never)].flat()).map(change => change.op === 'insert' ? { ...change, op: 'replace' as const } : change)
-      await commit(client, db, projection, step, { from: checkpoint, to, changes, letters: [] })
-    } catch (error) {
-      if (!isRefusal(error)) throw error
-      const letter = { message, reason: (error as Error).message }
-      await commit(client, db, projection, step, { from: checkpoint, to, changes: [], letters: [letter] })
-      refused.push(letter)
-    }
-    checkpoint = to
+    adopt(target, planned)
+    letters.push(...others, ...planned.letters)
+    at = to
   }
-  return { checkpoint: checkpoint!, refused }
+  return { checkpoint: at!, letters }
 }
 
-interface Move { readonly from: Checkpoint | undefined, readonly to: Checkpoint, readonly changes: readonly Change[], readonly letters: readonly DeadLetter[] }
+const checkpoint = ({ projection }: Target, { topic, partition }: Stretch, sequence: string, offset: number): Checkpoint =>
+  ({ _id: checkpointId(projection, topic, partition), projection: projection.collection, partition, offset, sequence })
 
-async function commit (client: MongoClient, db: Db, projection: AnyProjection, stretch: Stretch, { from, to, changes, letters }: Move) {
+/** What events come to: changes, and letters for those that cannot be applied. */
+interface Plan { readonly changes: Change[], readonly letters: Letter[], readonly parked: Parked }
+
+function plan (target: Target, stretch: Stretch, events: readonly Received[]): Plan {
+  const { projection } = target
+  let { parked } = target
+  const changes: Change[] = []
+  const letters: Letter[] = []
+  for (const received of events) {
+    const { message, envelope } = received
+    if (parked.has(envelope.id)) {
+      letters.push(makeLetter(projection, stretch, { message, envelope, reason: 'an earlier event of the aggregate was not applied', tries: 0, waits: true }))
+      continue
+    }
+    try {
+      changes.push(...changesOf(projection, envelope))
+    } catch (error) {
+      const found = parking({ ...target, parked }, stretch, received, (error as Error).message, 1)
+      letters.push(...found.letters)
+      parked = found.parked
+    }
+  }
+  return { changes, letters, parked }
+}
+
+/** An event that parks its aggregate. */
+function parking ({ projection, parked }: Target, stretch: Stretch, { message, envelope }: Received, reason: string, tries: number): Plan {
+  const letter = makeLetter(projection, stretch, { message, envelope, reason, tries, waits: false })
+  const more = new Map(parked)
+  park(more, envelope.id, letter._id)
+  return { changes: [], letters: [letter], parked: more }
+}
+
+function adopt ({ parked }: Target, planned: Plan) {
+  for (const { waits, aggregateId, _id } of planned.letters) if (!waits && aggregateId !== null) parked.set(aggregateId, _id)
+}
+
+const unreadable = ({ projection }: Target, stretch: Stretch) => stretch.unreadable.map(({ message, reason }) => makeLetter(projection, stretch, { message, reason, tries: 1, waits: false }))
+
+/** @throws what the projection threw, or that nobody knows the event */
+export function changesOf ({ on, collection }: AnyProjection, envelope: Envelope): Change[] {
+  const handle = on[envelope.type]
+  if (handle === undefined) throw new Error(`no projection knows ${envelope.type}`)
+  try {
+    return [handle(envelope as never)].flat()
+  } catch (cause) {
+    throw new Error(`the projection ${collection} threw: ${(cause as Error).message}`, { cause })
+  }
+}
+
+/** A document that was there already, as after a restored backup, is replaced: the event is the truth. */
+export const asReplace = (change: Change): Change => change.op === 'insert' ? { ...change, op: 'replace' } : change
+
+interface Move { readonly from: Checkpoint | undefined, readonly to: Checkpoint, readonly changes: readonly Change[], readonly kept: readonly Letter[], readonly parked: Parked }
+
+async function commit ({ client, db, projection }: Target, { from, to, changes, kept, parked }: Move) {
   await client.withSession(async session => await session.withTransaction(async () => {
     // First the fence: who has lost the partition stops before it writes.
     if (from === undefined) {
@@ -115,13 +164,7 @@ async function commit (client: MongoClient, db: Db, projection: AnyProjection, s
     // again, and hide the refusal for ever.
     const byKind = inOrder(changes).map(change => operation(projection, change))
     if (byKind.length > 0) await db.collection<Document>(projection.collection).bulkWrite(byKind, { ordered: true, session })
-    const kept = [...stretch.deadLetters, ...letters]
-    if (kept.length > 0) {
-      await deadLetters(db).bulkWrite(kept.map(letter => {
-        const document = letterDocument(projection, stretch, letter)
-        return { replaceOne: { filter: { _id: document._id }, replacement: document, upsert: true } }
-      }), { session })
-    }
+    await keepLetters(db, session, kept, parked)
   }))
 }
 
@@ -143,27 +186,12 @@ export function operation ({ message }: AnyProjection, change: Change): AnyBulkW
   }
 }
 
-function letterDocument ({ collection }: AnyProjection, { topic, partition }: Stretch, { message, reason }: DeadLetter) {
-  return {
-    _id: `${collection}/${topic}/${partition}/${message.offset}`,
-    projection: collection,
-    topic,
-    partition,
-    offset: Number(message.offset),
-    key: message.key === null ? null : new Binary(message.key),
-    value: message.value === null ? null : new Binary(message.value),
-    headers: Object.fromEntries(Object.entries(message.headers ?? {}).map(([name, value]) => [name, String(value)])),
-    reason,
-    time: new Date()
-  }
-}
-
-// Codes that speak of the document, not of the server: a duplicate key, a document that is too large or does not fit.
-const refusals = new Set([2, 9, 52, 57, 66, 121, 10334, 11000, 17280, 17419])
+// Codes that speak of the document, not of the server: a duplicate key, a document that is too large, a change that does not fit it.
+const refusals = new Set([2, 9, 14, 28, 40, 52, 56, 57, 66, 121, 10334, 11000, 17280, 17419])
 
 /** True if the document is at fault: the server says so, or the driver cannot even write it as BSON. Everything else is tried again. */
-function isRefusal (error: unknown): boolean {
-  if (error instanceof Fenced) return false
+export function isRefusal (error: unknown): boolean {
+  if (error instanceof Outdated) return false
   if (error instanceof MongoServerError) return refusals.has(Number(error.code)) && !error.hasErrorLabel('TransientTransactionError')
   return !(error instanceof MongoError)
 }

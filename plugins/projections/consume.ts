@@ -4,9 +4,9 @@ import type { Db, MongoClient } from 'mongodb'
 import type { FastifyBaseLogger } from 'fastify'
 import type { AnyProjection } from '@bifold/cqrs'
 import { aborted } from '@bifold/service'
-import { Fenced } from './apply.ts'
 import type { OrderBreak } from './audit.ts'
 import { makeLane, type Held, type Lane } from './lane.ts'
+import { Outdated } from './letters.ts'
 import { loadPositions, project, type Positions } from './project.ts'
 
 export interface ConsumeOptions {
@@ -94,8 +94,8 @@ function makeLanes (options: ConsumeOptions, consumer: Consumer, failed: (error:
       resume: () => consumer.resume(here),
       holding: held => holding(partition, held),
       failed (error) {
-        if (!(error instanceof Fenced)) return failed(error)
-        log.warn({ partition, reason: error.message }, 'fenced off')
+        if (!(error instanceof Outdated)) return failed(error)
+        log.warn({ partition, reason: error.message }, 'the partition is begun again')
         renew([partition]).catch(failed)
       }
     })

@@ -1,6 +1,6 @@
 /** The projector as a plugin: keeps the modules' read models in MongoDB, and tells how far it is behind. */
 import fp from 'fastify-plugin'
-import { Counter, Gauge } from 'prom-client'
+import { Counter, Gauge, type Registry } from 'prom-client'
 import type { FastifyInstance } from 'fastify'
 import type { AnyProjection, Module } from '@bifold/cqrs'
 import { ensureTopic, kafkaAdminOf, kafkaOf } from '@bifold/kafka'
@@ -11,6 +11,7 @@ import type { OrderBreak } from './audit.ts'
 import { consume } from './consume.ts'
 import { createIndexes, fillEmpty } from './fill.ts'
 import type { Held } from './lane.ts'
+import { createLetterIndexes, letters as lettersOf } from './letters.ts'
 
 /** `url` is PostgreSQL's: its event log fills read models that have nothing yet. */
 export interface ProjectionsOptions { modules: readonly Module[], url: string, topic: string, lagMaxSeconds: number }
@@ -22,6 +23,7 @@ export default fp<ProjectionsOptions>(async (app, { modules, url, topic, lagMaxS
   const events = new Counter({ name: 'bifold_projector_events_total', help: 'Events that were applied', registers })
   const letters = new Counter({ name: 'bifold_projector_dead_letters_total', help: 'Messages that were kept as dead letters', registers })
   const breaks = new Counter({ name: 'bifold_projector_order_breaks_total', help: 'Events whose version did not follow the one before', registers })
+  observeLetters(app, registers)
   let lastBreak: OrderBreak | undefined
   healthOf(app).add('order', async () => lastBreak && { lastBreak }) // told, and not unready: that would mend nothing
   let filled: { done: number, all: number } | undefined
@@ -33,7 +35,7 @@ export default fp<ProjectionsOptions>(async (app, { modules, url, topic, lagMaxS
   backgroundOf(app)('projector', async ({ signal, ready }) => {
     held.clear()
     for (const projection of projections) await createIndexes(db, projection)
-    await db.collection('deadLetters').createIndex({ projection: 1, partition: 1, offset: 1 })
+    await createLetterIndexes(db)
     const admin = await kafkaAdminOf(app)()
     await ensureTopic(admin, topic)
     await fillEmpty({ url, db, admin, topic, projections, signal, log: app.log, filling: (done, all) => { filled = { done, all } } }).finally(() => { filled = undefined })
@@ -61,6 +63,26 @@ export default fp<ProjectionsOptions>(async (app, { modules, url, topic, lagMaxS
     }, ready)
   })
 }, { name: 'projections', dependencies: ['kafka', 'mongo'] })
+
+/** How many aggregates are parked, and how many letters there are: told, and not unready, since a restart would mend nothing. */
+function observeLetters (app: FastifyInstance, registers: Registry[]) {
+  const count = async () => {
+    const [parkedAggregates, all] = await Promise.all([lettersOf(mongoOf(app)).countDocuments({ waits: false, aggregateId: { $ne: null } }), lettersOf(mongoOf(app)).estimatedDocumentCount()])
+    return { parkedAggregates, letters: all }
+  }
+  healthOf(app).add('dead letters', async () => {
+    const found = await count()
+    return found.letters === 0 ? undefined : found
+  })
+  // eslint-disable-next-line no-new
+  new Gauge({
+    name: 'bifold_projector_parked_aggregates',
+    help: 'Aggregates whose events wait behind a dead letter',
+    aggregator: 'max', // each worker counts all
+    registers,
+    async collect () { this.set(await within(measureMs, count()).then(({ parkedAggregates }) => parkedAggregates, () => NaN)) }
+  })
+}
 
 const measureMs = 2000 // longer than healthy servers take
 

@@ -2,7 +2,7 @@
 import { setImmediate } from 'node:timers/promises'
 import t from 'tap'
 import { makeLane } from './lane.ts'
-import type { RawMessage } from './apply.ts'
+import type { RawMessage } from './letters.ts'
 
 const messages = (from: number, count: number, bytes = 100): RawMessage[] =>
   Array.from({ length: count }, (_, index) => ({ offset: String(from + index), timestamp: String(1000 + from + index), key: null, value: Buffer.alloc(bytes) }))

@@ -1,5 +1,5 @@
 /** One partition's way through the projector: what was read ahead waits here, and is projected stretch by stretch. */
-import type { RawMessage } from './apply.ts'
+import type { RawMessage } from './letters.ts'
 
 /** Messages at hand: how many, and the time of the oldest. */
 export interface Held { readonly messages: number, readonly since: number }

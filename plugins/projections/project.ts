@@ -1,18 +1,22 @@
 /** Applies what has come in from a partition to each projection, from where it stands there. */
-import { readMessage, UnreadableMessage, type AnyProjection, type Envelope } from '@bifold/cqrs'
+import { readMessage, UnreadableMessage, type AnyProjection } from '@bifold/cqrs'
 import { makeAuditor, type Auditor } from './audit.ts'
-import { apply, checkpointId, checkpoints, type Checkpoint, type DeadLetter, type RawMessage, type Stretch } from './apply.ts'
+import { apply, checkpointId, checkpoints, type Checkpoint, type Received, type Stretch } from './apply.ts'
 import type { ConsumeOptions } from './consume.ts'
 import { forget, unlessFilling } from './fill.ts'
+import { loadParked, type Letter, type Parked, type RawMessage } from './letters.ts'
 
 /** Where each projection stands in a partition, and where reading has to begin for all of them. */
-export interface Positions { readonly byProjection: Map<AnyProjection, Checkpoint | undefined>, readonly auditor: Auditor, start: number }
+export interface Positions { readonly byProjection: Map<AnyProjection, Position>, readonly auditor: Auditor, start: number }
+
+/** Where a projection stands in a partition, and what is parked there. */
+interface Position { readonly checkpoint: Checkpoint | undefined, readonly parked: Parked }
 
 /** Reads where the projections stand in a partition. */
 export async function loadPositions ({ db, admin, topic, projections }: ConsumeOptions, partition: number): Promise<Positions> {
   const range = (await admin.fetchTopicOffsets(topic)).find(found => found.partition === partition)
   const [low, high] = [Number(range?.low ?? 0), Number(range?.high ?? 0)]
-  const byProjection = new Map<AnyProjection, Checkpoint | undefined>()
+  const byProjection: Positions['byProjection'] = new Map()
   for (const projection of projections) {
     const found = await checkpoints(db).findOne({ _id: checkpointId(projection, topic, partition) })
     if (found === null) await unlessFilling(db, projection)
@@ -22,59 +26,72 @@ export async function loadPositions ({ db, admin, topic, projections }: ConsumeO
         ? `Kafka has deleted messages of partition ${partition} that ${projection.collection} has not seen, from ${found.offset} to ${low}: it is filled anew from PostgreSQL`
         : `Partition ${partition} ends at ${high}, before the checkpoint ${found.offset} of ${projection.collection}: the topic is another than before, and it is filled anew from PostgreSQL`)
     }
-    byProjection.set(projection, found ?? undefined)
+    byProjection.set(projection, { checkpoint: found ?? undefined, parked: await loadParked(db, projection, topic, partition) })
   }
-  const seen = [...byProjection.values()].map(found => found?.sequence ?? '').sort()
-  return { byProjection, auditor: makeAuditor(seen.at(-1) ?? ''), start: Math.min(...[...byProjection.values()].map(found => found?.offset ?? low)) }
+  const seen = [...byProjection.values()].map(({ checkpoint }) => checkpoint?.sequence ?? '').sort()
+  return { byProjection, auditor: makeAuditor(seen.at(-1) ?? ''), start: Math.min(...[...byProjection.values()].map(({ checkpoint }) => checkpoint?.offset ?? low)) }
 }
 
 /** Applies consecutive messages of a partition to each projection, and moves the positions. */
 export async function project (options: ConsumeOptions, partition: number, messages: readonly RawMessage[], at: Positions) {
   const { client, db, topic, projections, log, applied, disordered } = options
-  const { events, deadLetters } = read(messages, projections)
+  const { events, unreadable } = read(messages)
   const next = Number(messages.at(-1)!.offset) + 1
-  for (const { message: { offset }, reason } of deadLetters) log.warn({ partition, offset, reason }, 'message kept as a dead letter')
   for (const { envelope } of events) {
     const found = at.auditor.next(envelope)
     if (found === undefined) continue
     log.error({ partition, ...found, sequence: envelope.sequence }, 'the versions of an aggregate do not follow each other')
     disordered(found)
   }
+  // What no projection knows belongs to each of them: the aggregate waits for a projector that knows it.
+  const unknown = new Set(events.map(({ envelope: { type } }) => type).filter(type => !projections.some(({ on }) => type in on)))
   await Promise.all(projections.map(async projection => {
-    const from = at.byProjection.get(projection)
+    const { checkpoint: from, parked } = at.byProjection.get(projection)!
     const stretch: Stretch = {
       topic,
       partition,
       next,
-      deadLetters: projection === projections[0] ? deadLetters : [], // one copy, whatever the number of projections
+      unreadable: projection === projections[0] ? unreadable : [], // one copy, whatever the number of projections
       // What this projection has applied before, and duplicates on the topic, are passed over.
-      events: events.filter(({ message, envelope: { type, sequence } }) => type in projection.on && Number(message.offset) >= (from?.offset ?? 0) && sequence > (from?.sequence ?? ''))
+      events: events.filter(({ message, envelope: { type, sequence } }) => (type in projection.on || unknown.has(type)) && Number(message.offset) >= (from?.offset ?? 0) && sequence > (from?.sequence ?? ''))
     }
     if ((from?.offset ?? 0) >= next) return
-    const { checkpoint, refused } = await apply(client, db, projection, withoutRepeats(stretch), from)
-    at.byProjection.set(projection, checkpoint)
-    applied(stretch.events.length - refused.length, refused.length + stretch.deadLetters.length)
-    for (const { message: { offset }, reason } of refused) log.error({ partition, offset, reason, projection: projection.collection }, 'event kept as a dead letter')
+    const { checkpoint, letters } = await apply({ client, db, projection, parked }, withoutRepeats(stretch), from)
+    at.byProjection.set(projection, { checkpoint, parked })
+    applied(stretch.events.length + stretch.unreadable.length - letters.length, letters.length)
+    tell(options, partition, letters)
   }))
   at.start = next
   const requestIds = [...new Set(events.map(({ envelope: { requestId } }) => requestId))].slice(0, 20) // enough to find a request by, in a line of bounded length
   log.info({ partition, from: messages[0]!.offset, to: messages.at(-1)!.offset, events: events.length, requestIds }, 'batch projected')
 }
 
-function read (messages: readonly RawMessage[], projections: readonly AnyProjection[]) {
-  const events: { message: RawMessage, envelope: Envelope }[] = []
-  const deadLetters: DeadLetter[] = []
+function tell ({ log }: ConsumeOptions, partition: number, letters: readonly Letter[]) {
+  for (const { _id, projection, offset, aggregateId, version, reason, waits } of letters) {
+    const fields = { letter: String(_id), projection, partition, offset, aggregateId, version, reason }
+    if (aggregateId === null) log.warn(fields, 'message kept as a dead letter')
+    else if (waits) log.debug(fields, 'event kept behind a dead letter')
+    else log.error(fields, 'event kept as a dead letter: its aggregate is parked')
+  }
+}
+
+const sequenceForm = /^[0-9a-f]{8}-[0-9a-f]{16}-[0-9a-f]{8}$/
+
+function read (messages: readonly RawMessage[]) {
+  const events: Received[] = []
+  const unreadable: { message: RawMessage, reason: string }[] = []
   for (const message of messages) {
     if (message.isControlRecord === true) continue // a marker of a relay that began
     try {
       const envelope = readMessage(message as never)
-      if (!projections.some(({ on }) => envelope.type in on)) throw new UnreadableMessage(`no projection knows ${envelope.type}`)
+      // One that sorts behind all of the relay's would have them passed over for ever.
+      if (!sequenceForm.test(envelope.sequence)) throw new UnreadableMessage('the header ce_sequence is not one of the relay\'s')
       events.push({ message, envelope })
     } catch (error) {
-      deadLetters.push({ message, reason: (error as Error).message })
+      unreadable.push({ message, reason: (error as Error).message })
     }
   }
-  return { events, deadLetters }
+  return { events, unreadable }
 }
 
 // Sequences rise within a partition; one that does not was sent before.
