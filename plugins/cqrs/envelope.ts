@@ -90,6 +90,12 @@ export function readMessage ({ key, value, headers }: { key: Buffer | null, valu
   }
 }
 
+/** An event of the log, as `readMessage` reads it from its message. */
+export function envelopeOf (row: EventRow, sequence: string): Envelope {
+  const { task, data: { id, version, ...record }, event } = JSON.parse(row.value) as MessageValue
+  return { aggregate: row.aggregate, type: row.type, sequence, requestId: row.requestId, id, version, task, time: new Date(row.time), record, data: event ?? record }
+}
+
 function readValue (bytes: Buffer | null): MessageValue {
   if (bytes === null) throw new UnreadableMessage('it has no value')
   let value: unknown

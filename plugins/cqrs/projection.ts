@@ -16,6 +16,8 @@ export type Index = Readonly<Record<string, 1 | -1>>
 export interface Projection<Event extends { type: string }, View extends Document> {
   /** The MongoDB collection. */
   readonly collection: string
+  /** To be raised when the documents change, 1 if left out: a projector of another version leaves the read model alone until `npm run rebuild` has made it anew. */
+  readonly version?: number
   readonly indexes: readonly Index[]
   /** The encoded answer of a point read: stored beside the document when it is written, sent as it is when it is read. */
   readonly message?: (view: View) => Uint8Array
@@ -25,6 +27,7 @@ export interface Projection<Event extends { type: string }, View extends Documen
 /** Any projection, where its types do not matter. */
 export interface AnyProjection {
   readonly collection: string
+  readonly version?: number
   readonly indexes: readonly Index[]
   readonly message?: (view: never) => Uint8Array
   readonly on: Readonly<Record<string, (event: never) => Change | readonly Change[]>>

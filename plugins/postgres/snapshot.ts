@@ -13,7 +13,7 @@ export interface EventLogSnapshot {
   /** Sorts after the sequences of all events in it, and before those of all others. */
   readonly sequence: string
   readonly count: number
-  /** All events, those of an aggregate together and by rising version; `size` of them or fewer at a time. */
+  /** All events, by aggregate and rising version, `size` of them or fewer at a time; an aggregate is in several pages only if it has more than that. */
   pages (size: number): AsyncGenerator<EventRow[], void, void>
   /**
    * True once all of them are known to be on the topic: what the relay sends from now on is not in the snapshot, whatever happens.
@@ -111,9 +111,12 @@ async function * pages (client: pg.Client, position: number, size: number): Asyn
   let after: [string, number] = ['00000000-0000-0000-0000-000000000000', 0]
   while (true) {
     const { rows } = await client.query<EventRow>(query, [...after, size])
-    if (rows.length > 0) yield rows
-    if (rows.length < size) return
-    after = [rows.at(-1)!.aggregateId, rows.at(-1)!.version]
+    const all = rows.length < size
+    const cut = all ? rows.length : rows.findLastIndex(({ aggregateId }) => aggregateId !== rows.at(-1)!.aggregateId) + 1
+    const page = cut > 0 ? rows.slice(0, cut) : rows
+    if (page.length > 0) yield page
+    if (all) return
+    after = [page.at(-1)!.aggregateId, page.at(-1)!.version]
   }
 }
 

@@ -9,6 +9,8 @@ import { keepLetters, makeLetter, Outdated, park, type Letter, type Parked, type
 export interface Checkpoint {
   readonly _id: string
   readonly projection: string
+  /** The projection's. */
+  readonly version: number
   readonly partition: number
   /** The next message to apply. */
   readonly offset: number
@@ -53,7 +55,7 @@ export const checkpointId = ({ collection }: AnyProjection, topic: string, parti
  * @throws Outdated; or what MongoDB threw, if it is away
  */
 export async function apply (target: Target, stretch: Stretch, from: Checkpoint | undefined): Promise<{ checkpoint: Checkpoint, letters: Letter[] }> {
-  const to = checkpoint(target, stretch, stretch.events.at(-1)?.envelope.sequence ?? from?.sequence ?? '', stretch.next)
+  const to = makeCheckpoint(target.projection, stretch, stretch.events.at(-1)?.envelope.sequence ?? from?.sequence ?? '', stretch.next)
   const planned = plan(target, stretch, stretch.events)
   const kept = [...unreadable(target, stretch), ...planned.letters]
   try {
@@ -72,7 +74,7 @@ async function applySingly (target: Target, stretch: Stretch, from: Checkpoint |
   let at = from
   for (const [index, received] of stretch.events.entries()) {
     const last = index === stretch.events.length - 1
-    const to = checkpoint(target, stretch, received.envelope.sequence, last ? stretch.next : Number(received.message.offset) + 1)
+    const to = makeCheckpoint(target.projection, stretch, received.envelope.sequence, last ? stretch.next : Number(received.message.offset) + 1)
     const others = last ? unreadable(target, stretch) : []
     let planned = plan(target, stretch, [received])
     for (let tried = 1; ; tried++) {
@@ -92,8 +94,10 @@ async function applySingly (target: Target, stretch: Stretch, from: Checkpoint |
   return { checkpoint: at!, letters }
 }
 
-const checkpoint = ({ projection }: Target, { topic, partition }: Stretch, sequence: string, offset: number): Checkpoint =>
-  ({ _id: checkpointId(projection, topic, partition), projection: projection.collection, partition, offset, sequence })
+export const makeCheckpoint = (projection: AnyProjection, { topic, partition }: { topic: string, partition: number }, sequence: string, offset: number): Checkpoint =>
+  ({ _id: checkpointId(projection, topic, partition), projection: projection.collection, version: versionOf(projection), partition, offset, sequence })
+
+export const versionOf = ({ version = 1 }: AnyProjection): number => version
 
 /** What events come to: changes, and letters for those that cannot be applied. */
 interface Plan { readonly changes: Change[], readonly letters: Letter[], readonly parked: Parked }

@@ -15,6 +15,8 @@ export interface ConsumeOptions {
   readonly kafka: Kafka
   readonly admin: Admin
   readonly topic: string
+  /** Kafka's name for those who share the partitions. */
+  readonly groupId: string
   readonly projections: readonly AnyProjection[]
   readonly signal: AbortSignal
   readonly log: FastifyBaseLogger
@@ -22,6 +24,8 @@ export interface ConsumeOptions {
   readonly applied: (events: number, deadLetters: number) => void
   /** Told of versions that do not follow each other. */
   readonly disordered: (found: OrderBreak) => void
+  /** Told of a read model that was built by another version of its projection: it is left alone. */
+  readonly leftOut: (projection: AnyProjection, version: number) => void
   /** Told what of a partition is at hand and not yet applied. */
   readonly holding: (partition: number, held: Held | undefined) => void
 }
@@ -34,9 +38,9 @@ const commitMs = 5000 // for people who look at the group's lag with Kafka's too
 
 /** Consumes until the signal; rejects when anything fails, and is then to be called again. */
 export async function consume (options: ConsumeOptions, ready: () => void): Promise<void> {
-  const { kafka, topic, signal, db } = options
+  const { kafka, topic, groupId, signal } = options
   const consumer = kafka.consumer({
-    groupId: `bifold-projector.${db.databaseName}.${topic}`,
+    groupId,
     allowAutoTopicCreation: false,
     maxWaitTimeInMs: fetchWaitMs,
     maxBytesPerPartition: fetchBytesMax,

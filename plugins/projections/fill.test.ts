@@ -125,10 +125,10 @@ t.test('what a killed one has left is removed; one that is at it is left alone',
   await line.apps.projector.app.close() // its group is the counter's too
   await write(line, 20)
   await line.mongo.collection('counts').insertOne({ _id: 'all' as never, events: 7 })
-  await line.mongo.collection('fills').insertOne({ _id: 'counts' as never, token: 'of another', at: new Date(Date.now() - 8000) })
+  await line.mongo.collection('builds').insertOne({ _id: 'counts' as never, token: 'of another', next: 'counts.build-0', at: new Date(Date.now() - 8000) })
   const app = await counter(t, line)
-  await until(async () => /another projector is filling counts/.test((await app.inject('/health/ready')).json().checks.projector.reason), 'the reason to be told')
+  await until(async () => /counts is being built by somebody else/.test((await app.inject('/health/ready')).json().checks.projector.reason), 'the reason to be told')
   await until(async () => (await app.inject('/health/ready')).statusCode === 200, 'the other to be given up')
   t.equal((await line.mongo.collection('counts').findOne())?.['events'], await events(line))
-  t.equal(await line.mongo.collection('fills').countDocuments(), 0)
+  t.equal(await line.mongo.collection('builds').countDocuments(), 0)
 })

@@ -1,15 +1,17 @@
 /** The projector as a plugin: keeps the modules' read models in MongoDB, and tells how far it is behind. */
 import fp from 'fastify-plugin'
 import { Counter, Gauge, type Registry } from 'prom-client'
+import type { Db } from 'mongodb'
 import type { FastifyInstance } from 'fastify'
 import type { AnyProjection, Module } from '@bifold/cqrs'
 import { ensureTopic, kafkaAdminOf, kafkaOf } from '@bifold/kafka'
 import { mongoOf } from '@bifold/mongo'
 import { backgroundOf, healthOf, metricsOf, within } from '@bifold/service'
-import { checkpoints } from './apply.ts'
+import { checkpoints, versionOf } from './apply.ts'
 import type { OrderBreak } from './audit.ts'
 import { consume } from './consume.ts'
-import { createIndexes, fillEmpty } from './fill.ts'
+import { createIndexes } from './build.ts'
+import { fillEmpty } from './fill.ts'
 import type { Held } from './lane.ts'
 import { createLetterIndexes, letters as lettersOf } from './letters.ts'
 
@@ -26,27 +28,36 @@ export default fp<ProjectionsOptions>(async (app, { modules, url, topic, lagMaxS
   observeLetters(app, registers)
   let lastBreak: OrderBreak | undefined
   healthOf(app).add('order', async () => lastBreak && { lastBreak }) // told, and not unready: that would mend nothing
-  let filled: { done: number, all: number } | undefined
+  let built: { done: number, all: number } | undefined
   healthOf(app).add('read models', async () => {
-    if (filled !== undefined) throw new Error(`being filled from PostgreSQL: ${filled.done} of ${filled.all} events`)
+    if (built !== undefined) throw new Error(`being built from PostgreSQL: ${built.done} of ${built.all} events`)
+    const [other] = others
+    if (other === undefined) return
+    const [{ collection, version = 1 }, found] = other
+    throw new Error(`${collection} was built by version ${found} of its projection, and this projector has version ${version}: ${found < version ? 'run "npm run rebuild"' : 'a newer one is to take its place'}`)
   })
+  const others = new Map<AnyProjection, number>()
   const held = new Map<number, Held>()
   observeLag(app, { topic, projections, held, lagMaxSeconds })
   backgroundOf(app)('projector', async ({ signal, ready }) => {
     held.clear()
-    for (const projection of projections) await createIndexes(db, projection)
+    others.clear()
     await createLetterIndexes(db)
     const admin = await kafkaAdminOf(app)()
     await ensureTopic(admin, topic)
-    await fillEmpty({ url, db, admin, topic, projections, signal, log: app.log, filling: (done, all) => { filled = { done, all } } }).finally(() => { filled = undefined })
+    await fillEmpty({ url, db, admin, topic, signal, log: app.log, building: (done, all) => { built = { done, all } } }, projections).finally(() => { built = undefined })
+    for (const projection of projections) await createIndexes(db, projection)
+    const rebuilt = new AbortController()
+    const looking = setInterval(() => { anyRebuilt(db, others).then(found => { if (found) rebuilt.abort() }, () => {}) }, lookMs)
     await consume({
       client: db.client,
       db,
       kafka: kafkaOf(app),
       admin,
       topic,
+      groupId: groupOf(db, topic, projections),
       projections,
-      signal,
+      signal: AbortSignal.any([signal, rebuilt.signal]),
       log: app.log,
       applied (count, dead) {
         events.inc(count)
@@ -56,13 +67,25 @@ export default fp<ProjectionsOptions>(async (app, { modules, url, topic, lagMaxS
         breaks.inc()
         lastBreak = found
       },
+      leftOut (projection, version) { others.set(projection, version) },
       holding (partition, now) {
         if (now === undefined) held.delete(partition)
         else held.set(partition, now)
       }
-    }, ready)
+    }, ready).finally(() => clearInterval(looking))
   })
 }, { name: 'projections', dependencies: ['kafka', 'mongo'] })
+
+const lookMs = 2000 // a read model that another version had built is taken on soon after its rebuild
+
+/** Projectors of other versions share no partitions: each version has all of them, and works when its read model is there. */
+const groupOf = (db: Db, topic: string, projections: readonly AnyProjection[]) =>
+  [`bifold-projector.${db.databaseName}.${topic}`, ...projections.filter(projection => versionOf(projection) > 1).map(projection => `${projection.collection}-${versionOf(projection)}`)].join('.')
+
+async function anyRebuilt (db: Db, others: ReadonlyMap<AnyProjection, number>): Promise<boolean> {
+  for (const projection of others.keys()) if (await checkpoints(db).findOne({ projection: projection.collection, version: versionOf(projection) }) !== null) return true
+  return false
+}
 
 /** How many aggregates are parked, and how many letters there are: told, and not unready, since a restart would mend nothing. */
 function observeLetters (app: FastifyInstance, registers: Registry[]) {

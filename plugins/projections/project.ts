@@ -1,9 +1,9 @@
 /** Applies what has come in from a partition to each projection, from where it stands there. */
 import { readMessage, UnreadableMessage, type AnyProjection } from '@bifold/cqrs'
 import { makeAuditor, type Auditor } from './audit.ts'
-import { apply, checkpointId, checkpoints, type Checkpoint, type Received, type Stretch } from './apply.ts'
+import { apply, checkpointId, checkpoints, versionOf, type Checkpoint, type Received, type Stretch } from './apply.ts'
 import type { ConsumeOptions } from './consume.ts'
-import { forget, unlessFilling } from './fill.ts'
+import { forget, unlessBuilding } from './claim.ts'
 import { loadParked, type Letter, type Parked, type RawMessage } from './letters.ts'
 
 /** Where each projection stands in a partition, and where reading has to begin for all of them. */
@@ -13,28 +13,33 @@ export interface Positions { readonly byProjection: Map<AnyProjection, Position>
 interface Position { readonly checkpoint: Checkpoint | undefined, readonly parked: Parked }
 
 /** Reads where the projections stand in a partition. */
-export async function loadPositions ({ db, admin, topic, projections }: ConsumeOptions, partition: number): Promise<Positions> {
+export async function loadPositions ({ db, admin, topic, projections, leftOut }: ConsumeOptions, partition: number): Promise<Positions> {
   const range = (await admin.fetchTopicOffsets(topic)).find(found => found.partition === partition)
   const [low, high] = [Number(range?.low ?? 0), Number(range?.high ?? 0)]
   const byProjection: Positions['byProjection'] = new Map()
   for (const projection of projections) {
     const found = await checkpoints(db).findOne({ _id: checkpointId(projection, topic, partition) })
-    if (found === null) await unlessFilling(db, projection)
+    if (found === null) await unlessBuilding(db, projection)
+    if (found !== null && found.version !== versionOf(projection)) {
+      leftOut(projection, found.version)
+      continue
+    }
     if (found !== null && (found.offset < low || found.offset > high)) {
       await forget(db, projection)
       throw new Error(found.offset < low
-        ? `Kafka has deleted messages of partition ${partition} that ${projection.collection} has not seen, from ${found.offset} to ${low}: it is filled anew from PostgreSQL`
-        : `Partition ${partition} ends at ${high}, before the checkpoint ${found.offset} of ${projection.collection}: the topic is another than before, and it is filled anew from PostgreSQL`)
+        ? `Kafka has deleted messages of partition ${partition} that ${projection.collection} has not seen, from ${found.offset} to ${low}: it is built anew from PostgreSQL`
+        : `Partition ${partition} ends at ${high}, before the checkpoint ${found.offset} of ${projection.collection}: the topic is another than before, and it is built anew from PostgreSQL`)
     }
     byProjection.set(projection, { checkpoint: found ?? undefined, parked: await loadParked(db, projection, topic, partition) })
   }
   const seen = [...byProjection.values()].map(({ checkpoint }) => checkpoint?.sequence ?? '').sort()
-  return { byProjection, auditor: makeAuditor(seen.at(-1) ?? ''), start: Math.min(...[...byProjection.values()].map(({ checkpoint }) => checkpoint?.offset ?? low)) }
+  return { byProjection, auditor: makeAuditor(seen.at(-1) ?? ''), start: byProjection.size === 0 ? high : Math.min(...[...byProjection.values()].map(({ checkpoint }) => checkpoint?.offset ?? low)) }
 }
 
 /** Applies consecutive messages of a partition to each projection, and moves the positions. */
 export async function project (options: ConsumeOptions, partition: number, messages: readonly RawMessage[], at: Positions) {
-  const { client, db, topic, projections, log, applied, disordered } = options
+  const { client, db, topic, log, applied, disordered } = options
+  const projections = [...at.byProjection.keys()]
   const { events, unreadable } = read(messages)
   const next = Number(messages.at(-1)!.offset) + 1
   for (const { envelope } of events) {

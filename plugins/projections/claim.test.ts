@@ -1,0 +1,83 @@
+/** A builder that is killed in the middle of the switch, or frozen and thawed later: whoever comes next settles it. */
+import t, { type Test } from 'tap'
+import { MongoClient } from 'mongodb'
+import { projection, type AnyProjection } from '@bifold/cqrs'
+import { stores } from '@bifold/test'
+import { checkpoints, makeCheckpoint } from './apply.ts'
+import { claim, forget, install, unlessBuilding } from './claim.ts'
+
+const counts: AnyProjection = projection<any, any>({ collection: 'counts', indexes: [], on: {} })
+const at = { topic: 'topic', partition: 0 }
+
+/** A live read model with one document, and one beside it that is ready to take its place. */
+async function built (t: Test) {
+  const client = await MongoClient.connect((await stores(t)).MONGO_URL)
+  t.teardown(async () => await client.close())
+  const db = client.db()
+  await db.collection('counts').insertOne({ of: 'live' })
+  await checkpoints(db).insertOne(makeCheckpoint(counts, at, 'a', 1))
+  const build = (await claim(db, counts))!
+  t.teardown(async () => await build.release())
+  await db.collection(build.next.collection).insertOne({ of: 'new' })
+  await checkpoints(db).insertOne(makeCheckpoint(build.next, at, 'b', 2))
+  const stale = async () => await db.collection('builds').updateOne({}, { $set: { at: new Date(0) } })
+  const shown = async () => ({ docs: (await db.collection('counts').find().toArray()).map(({ of }) => of as string), checkpoints: (await checkpoints(db).find().toArray()).map(({ _id, offset }) => `${_id} ${offset}`) })
+  const collections = async () => (await db.listCollections({ name: /build-/ }).toArray()).map(({ name }) => name)
+  return { db, build, stale, shown, collections }
+}
+
+const killed = async () => { throw new Error('killed') }
+
+t.test('the switch', async t => {
+  const { db, build, shown } = await built(t)
+  await install(db, [build], async live => {
+    t.match(live, [{ checkpoints: [{ offset: 1 }] }])
+    await t.rejects(unlessBuilding(db, counts), 'nobody begins without checkpoints meanwhile')
+  })
+  t.same(await shown(), { docs: ['new'], checkpoints: ['counts/topic/0 2'] })
+  await unlessBuilding(db, counts)
+})
+
+t.test('killed while the live one stands still: that goes on where it stood', async t => {
+  const { db, build, stale, shown, collections } = await built(t)
+  await t.rejects(install(db, [build], killed))
+  t.same((await shown()).checkpoints, [`${build.next.collection}/topic/0 2`])
+  await t.rejects(claim(db, counts), { message: /is being built by somebody else/ })
+  await stale()
+  const again = (await claim(db, counts))!
+  t.same(await shown(), { docs: ['live'], checkpoints: ['counts/topic/0 1'] })
+  t.same(await collections(), [again.next.collection])
+  await again.release()
+  t.same(await collections(), [])
+  t.equal(await db.collection('builds').countDocuments(), 0)
+})
+
+t.test('killed after the renaming: it is brought to its end', async t => {
+  const { db, build, stale, shown } = await built(t)
+  await t.rejects(install(db, [build], killed))
+  await db.renameCollection(build.next.collection, 'counts', { dropTarget: true })
+  await stale()
+  t.equal(await claim(db, counts), undefined)
+  t.same(await shown(), { docs: ['new'], checkpoints: ['counts/topic/0 2'] })
+  t.equal(await db.collection('builds').countDocuments(), 0)
+})
+
+t.test('frozen while the live one stood still, and thawed when somebody else has taken over: it renames nothing', async t => {
+  const { db, build, stale, shown } = await built(t)
+  await t.rejects(install(db, [build], async () => {
+    await stale()
+    const again = (await claim(db, counts))!
+    t.teardown(async () => await again.release())
+  }))
+  t.same(await shown(), { docs: ['live'], checkpoints: ['counts/topic/0 1'] })
+})
+
+t.test('what is given up without checkpoints is not worked on before it is built', async t => {
+  const { db, build } = await built(t)
+  await build.release()
+  await forget(db, counts)
+  await t.rejects(unlessBuilding(db, counts), { message: /being built/ })
+  const again = (await claim(db, counts))!
+  await again.release()
+  await t.rejects(unlessBuilding(db, counts), { message: /being built/ })
+})

@@ -1,0 +1,182 @@
+/** `npm run rebuild` on the whole path, while commands and reads go on: nothing fails, nothing goes back, nothing is missing or counted twice. */
+import { setTimeout } from 'node:timers/promises'
+import { execa } from 'execa'
+import t, { type Test } from 'tap'
+import { insert, projection, remove, replace, update, type AnyProjection, type Module } from '@bifold/cqrs'
+import kafka from '@bifold/kafka'
+import { modules } from '@bifold/modules'
+import mongo from '@bifold/mongo'
+import projections from '@bifold/projections'
+import { rebuild } from '@bifold/projections/rebuild'
+import { build } from '@bifold/service'
+import { comparable, compare } from '@bifold/tools/compare'
+import { sql } from 'kysely'
+import { kafkaFor, pipeline, until, type Pipeline } from './pipeline.ts'
+
+const emma = { title: 'Emma', authors: ['Jane Austen'] }
+const silent = { info () {}, warn () {}, error () {}, debug () {} } as never
+
+/** Counts every event of a book: what is applied twice or not at all stays visible for ever. */
+const count = ({ id }: { id: string }) => update<any>(id, { inc: { events: 1 } })
+const counts = projection<any, any>({ collection: 'counts', indexes: [{ events: 1 }], on: { BookAdded: count, BookRevised: count, BookWithdrawn: count } })
+
+async function projector (t: Test, { settings }: Pipeline, projection: AnyProjection) {
+  const app = await build(async app => {
+    await app.register(kafka, { brokers: settings.KAFKA_BROKERS })
+    await app.register(mongo, { url: settings.MONGO_URL })
+    await app.register(projections, { modules: [{ ...modules[0], projections: [projection] } as unknown as Module], url: settings.POSTGRES_URL, topic: settings.EVENTS_TOPIC, lagMaxSeconds: 300 })
+  }, {}, { name: 'projector', logLevel: 'silent' })
+  t.teardown(async () => await app.close())
+  await app.ready()
+  return { app, ready: async () => (await app.inject('/health/ready')).json() as { status: string, checks: Record<string, { reason?: string }> } }
+}
+
+async function rebuildHere (t: Test, { settings, mongo }: Pipeline, projection: AnyProjection, signal = new AbortController().signal) {
+  const kafka = kafkaFor(settings)
+  const admin = kafka.admin()
+  await admin.connect()
+  t.teardown(async () => await admin.disconnect())
+  await rebuild({ url: settings.POSTGRES_URL, db: mongo, admin, kafka, topic: settings.EVENTS_TOPIC, signal, log: silent, building () {}, behind () {} }, [projection])
+}
+
+const command = ({ settings }: Pipeline) => execa('node', ['../tools/rebuild.ts'], { cwd: import.meta.dirname, env: Object.fromEntries(Object.entries(settings).map(([name, value]) => [name, String(value)])), reject: false, all: true })
+
+const equal = async ({ db, mongo }: Pipeline) => {
+  const found = await Promise.all(comparable(modules).map(async aggregate => await compare(db, mongo as never, aggregate)))
+  return found.every(({ postgres, missing, extra, differing }) => postgres > 0 && missing + extra + differing === 0)
+}
+
+/** Writes until it is ended; each book is added, revised a few times, and one in five is withdrawn. */
+function writing (line: Pipeline) {
+  const end = new AbortController()
+  const done = (async () => {
+    for (let n = 0; !end.signal.aborted; n++) {
+      const { body: { id } } = await line.post('/books', { ...emma, title: `Book ${n}` })
+      for (let price = 1; price < 4; price++) await line.send('PATCH', `/books/${id}`, { price })
+      if (n % 5 === 0) await line.send('DELETE', `/books/${id}`)
+    }
+  })()
+  return { async end () { end.abort(); await done } }
+}
+
+/** Reads one book over and over while it is revised: no failure, and no version that is lower than one before. */
+async function reading (line: Pipeline) {
+  const end = new AbortController()
+  const { body: { id } } = await line.post('/books', emma)
+  await until(async () => (await line.get(`/books/${id}`)).status === 200)
+  const faults: string[] = []
+  let [reads, last] = [0, 0]
+  const revise = (async () => { for (let price = 0; !end.signal.aborted; price++) await line.send('PATCH', `/books/${id}`, { price }) })()
+  const read = (async () => {
+    for (; !end.signal.aborted; reads++) {
+      const [one, list] = await Promise.all([line.get(`/books/${id}`), line.get('/books?pageSize=5')])
+      if (one.status !== 200 || list.status !== 200) faults.push(`${one.status} ${list.status} ${JSON.stringify(one.body)}`)
+      else if (one.body.version < last) faults.push(`${one.body.version} after ${last}`)
+      else last = one.body.version
+    }
+  })()
+  return { faults, async end () { end.abort(); await Promise.all([revise, read]); return reads } }
+}
+
+async function traces ({ mongo }: Pipeline): Promise<string[]> {
+  const collections = (await mongo.listCollections().toArray()).map(({ name }) => name).filter(name => name.includes('.build-'))
+  const left = [...await mongo.collection('checkpoints').find({ projection: /build/ }).toArray(), ...await mongo.collection('builds').find().toArray()]
+  return [...collections, ...left.map(document => JSON.stringify(document))]
+}
+
+t.test('while commands and reads go on', async t => {
+  const line = await pipeline(t)
+  const writers = [writing(line), writing(line)]
+  const reader = await reading(line)
+  await setTimeout(1000)
+  for (let round = 0; round < 3; round++) {
+    const { exitCode, all } = await command(line)
+    t.equal(exitCode, 0, String(all))
+    t.match(all, /Rebuilt books from [\d,]+ events/)
+  }
+  await setTimeout(500)
+  t.ok(await reader.end() > 100)
+  t.same(reader.faults.slice(0, 5), [])
+  for (const { end } of writers) await end()
+  await until(async () => await equal(line), 'the read model to be equal')
+  t.same(await traces(line), [])
+  t.same((await line.mongo.collection('books').indexes()).length, 5, 'its indexes are there')
+})
+
+t.test('each event counts once, rebuilt over and over', async t => {
+  const line = await pipeline(t)
+  await line.apps.projector.app.close() // its group is the counter's too
+  const writer = writing(line)
+  const counter = await projector(t, line, counts)
+  await until(async () => (await counter.ready()).status === 'ready', 'the counter')
+  for (let round = 0; round < 4; round++) await rebuildHere(t, line, counts)
+  await writer.end()
+  const truth = async () => (await sql<{ id: string, events: number }>`select aggregate_id::text as id, count(*)::int as events from events group by 1 order by 1`.execute(line.db)).rows
+  const all = await truth()
+  const counted = async () => (await line.mongo.collection('counts').find().sort({ _id: 1 }).toArray()).map(({ _id, events }) => ({ id: String(_id), events: events as number }))
+  const sum = (counts: readonly { events: number }[]) => counts.reduce((sum, { events }) => sum + events, 0)
+  await until(async () => sum(await counted()) >= sum(all), 'the counts')
+  await setTimeout(300) // what is counted twice comes soon
+  t.same(await counted(), all)
+  t.same(await traces(line), [])
+})
+
+t.test('killed at any moment, it can be run again; the live read model goes on', async t => {
+  const line = await pipeline(t)
+  const writer = writing(line)
+  await setTimeout(500)
+  for (const afterMs of [400, 600, 700, 800, 900, 1000]) {
+    const run = command(line)
+    await Promise.race([setTimeout(afterMs), run])
+    run.kill('SIGKILL')
+    await run
+    // Whoever comes next waits until the one before can be taken for dead.
+    await line.mongo.collection('builds').updateMany({}, { $set: { at: new Date(0) } })
+  }
+  const { exitCode, all } = await command(line)
+  t.equal(exitCode, 0, String(all))
+  await writer.end()
+  await until(async () => await equal(line), 'the read model to be equal')
+  t.same(await traces(line), [])
+})
+
+t.test('a second one is refused while the first is at it; Ctrl-C leaves everything as it was', async t => {
+  const line = await pipeline(t)
+  await line.post('/books', emma)
+  await line.mongo.collection('builds').insertOne({ _id: 'books' as never, token: 'of another', next: 'books.build-0', at: new Date() })
+  t.match(await command(line), { exitCode: 1, all: /books is being built by somebody else/ })
+  await line.mongo.collection('builds').deleteMany({})
+  const stopped = new AbortController()
+  stopped.abort()
+  await t.rejects(rebuildHere(t, line, modules[0]!.projections[0]!, stopped.signal), { message: /interrupted/ })
+  t.same(await traces(line), [])
+  await until(async () => await equal(line), 'the read model to be equal')
+})
+
+t.test('a changed projection: the old projector works until the rebuild, the new one after it', async t => {
+  const line = await pipeline(t)
+  await line.apps.projector.app.close()
+  const titles = (version: number, title: (record: { title: string }) => string): AnyProjection => projection<any, any>({
+    collection: 'titles',
+    version,
+    indexes: [],
+    on: {
+      BookAdded: ({ id, record }) => insert({ _id: id, title: title(record) }),
+      BookRevised: ({ id, record }) => replace({ _id: id, title: title(record) }),
+      BookWithdrawn: ({ id }) => remove(id)
+    }
+  })
+  const [plain, loud] = [titles(1, ({ title }) => title), titles(2, ({ title }) => title.toUpperCase())]
+  const shown = async () => (await line.mongo.collection('titles').find().sort({ _id: 1 }).toArray()).map(({ title }) => title as string)
+  const older = await projector(t, line, plain)
+  await until(async () => (await older.ready()).status === 'ready', 'the old one')
+  const newer = await projector(t, line, loud)
+  await until(async () => /was built by version 1 of its projection, and this projector has version 2: run "npm run rebuild"/.test((await newer.ready()).checks['read models']?.reason ?? ''), 'the new one to say what it waits for')
+  await line.post('/books', emma)
+  await until(async () => (await shown()).join() === 'Emma', 'the old one to go on')
+  await rebuildHere(t, line, loud)
+  await until(async () => (await newer.ready()).status === 'ready', 'the new one')
+  await line.post('/books', { ...emma, title: 'Persuasion' })
+  await until(async () => (await shown()).join() === 'EMMA,PERSUASION', 'the new one to go on')
+  t.match((await older.ready()).checks['read models'], { reason: /a newer one is to take its place/ })
+})

@@ -1,0 +1,92 @@
+/** The command line of the rebuild: `npm run rebuild`. */
+import cliProgress from 'cli-progress'
+import { Command } from 'commander'
+import { pino } from 'pino'
+import type { AnyProjection } from '@bifold/cqrs'
+import { connect as connectKafka } from '@bifold/kafka'
+import { modules } from '@bifold/modules'
+import { connect as connectMongo } from '@bifold/mongo'
+import { rebuild } from '@bifold/projections/rebuild'
+import { loadConfig, reason, setting } from '@bifold/service'
+import { duration, number } from './progress.ts'
+
+const exit = { failed: 1, interrupted: 130 } // 128 + SIGINT, as shells have it
+const connectionsMax = 10 // a transaction for each lane and each partition
+const lineEveryMs = 5000 // seldom enough for a log
+const figures = '{percentage}% | {events} events | {rate} events/s | {left} left'
+
+const all = modules.flatMap(({ projections }) => projections)
+
+await new Command('rebuild')
+  .description('Builds read models again from the events in PostgreSQL, beside the live ones, and puts them in their place in one step. Commands, reads and the projector go on. Killed at any point, it can be run again.')
+  .argument('[collections...]', `of ${all.map(({ collection }) => collection).join(', ')} (default: all of them)`)
+  .action(run)
+  .parseAsync()
+
+async function run (collections: string[]): Promise<void> {
+  const stop = new AbortController()
+  process.once('SIGINT', () => stop.abort()).once('SIGTERM', () => stop.abort())
+  try {
+    const projections = collections.length === 0 ? all : collections.map(named)
+    const begun = performance.now()
+    const events = await rebuildAll(projections, stop.signal)
+    const ms = performance.now() - begun
+    console.log(`Rebuilt ${projections.map(({ collection }) => collection).join(', ')} from ${number(events.all)} events in ${duration(ms)}, ${number(events.perSecond)} events/s while reading them.`)
+  } catch (error) {
+    console.error(stop.signal.aborted ? 'Interrupted: the live read models are as they were.' : reason(error))
+    process.exitCode = stop.signal.aborted ? exit.interrupted : exit.failed
+  }
+}
+
+function named (name: string): AnyProjection {
+  const projection = all.find(({ collection }) => collection === name)
+  if (projection === undefined) throw new Error(`There is no read model ${name}; there are ${all.map(({ collection }) => collection).join(', ')}`)
+  return projection
+}
+
+async function rebuildAll (projections: readonly AnyProjection[], signal: AbortSignal): Promise<{ all: number, perSecond: number }> {
+  const settings = loadConfig({
+    POSTGRES_URL: setting.url('The event log'),
+    KAFKA_BROKERS: setting.url('Host and port of each broker, with commas between'),
+    MONGO_URL: setting.url('The read side'),
+    EVENTS_TOPIC: setting.topic()
+  })
+  const log = pino({ level: 'warn' }, pino.destination(2))
+  const kafka = connectKafka(settings.KAFKA_BROKERS, log)
+  const admin = kafka.admin({ retry: { retries: 0 } })
+  const mongo = connectMongo(settings.MONGO_URL, connectionsMax)
+  const progress = makeBar()
+  try {
+    await admin.connect()
+    await rebuild({ url: settings.POSTGRES_URL, db: mongo.db(), admin, kafka, topic: settings.EVENTS_TOPIC, signal, log, ...progress }, projections)
+    return progress.figures()
+  } finally {
+    progress.stop()
+    await Promise.allSettled([admin.disconnect(), mongo.close()])
+  }
+}
+
+/** A bar on a terminal, else a line now and then. */
+function makeBar () {
+  const stream = process.stdout
+  const bar = new cliProgress.SingleBar({ format: stream.isTTY ? `[{bar}] ${figures}` : figures, stream, hideCursor: true, noTTYOutput: true, notTTYSchedule: lineEveryMs })
+  let [started, begun, read, perSecond] = [false, 0, 0, 0]
+  return {
+    building (done: number, all: number) {
+      if (!started) bar.start(all, 0, { events: '0', rate: '-', left: '-' })
+      if (!started) begun = performance.now()
+      started = true
+      const ms = performance.now() - begun
+      perSecond = done / ms * 1000
+      read = all
+      bar.update(done, { events: number(done), rate: number(perSecond), left: duration(ms * (all - done) / done) })
+    },
+    behind (events: number) {
+      if (started) bar.stop()
+      started = false
+      if (events > 0) console.log(`Catching up with the topic: ${number(events)} events behind`)
+    },
+    figures: () => ({ all: read, perSecond }),
+    stop () { if (started) bar.stop() }
+  }
+}
