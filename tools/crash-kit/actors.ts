@@ -19,6 +19,8 @@ export interface Actor {
 
 export interface Actors {
   readonly all: readonly Actor[]
+  /** Those whose work another takes over when they are silent for too long. */
+  readonly holders: readonly Actor[]
   /** Everything runs, and nothing is paused. */
   heal (): Promise<void>
   stop (): Promise<void>
@@ -46,6 +48,7 @@ export async function startActors ({ dir, apps, env, ports }: ActorsOptions): Pr
   const all = [...running.map(({ actor }) => actor), ...servers]
   return {
     all,
+    holders: all.filter(({ name }) => /^(relay|projector)/.test(name)),
     async heal () {
       for (const { signal } of running) signal('SIGCONT')
       for (const pid of await serverPids(dir)) process.kill(pid, 'SIGCONT')

@@ -8,9 +8,9 @@ export const bugs: Readonly<Record<string, Bug>> = {
   'confirm-before-ack': {
     file: 'plugins/events/relay.ts',
     right: `    if (outgoing.length > 0) await sendAll(producer, topic, outgoing.map(({ message }) => message))
-    wal.confirm(batch.at(-1)!.end)
+    confirm(batch.at(-1)!.end)
 `,
-    wrong: `    wal.confirm(batch.at(-1)!.end)
+    wrong: `    confirm(batch.at(-1)!.end)
     if (outgoing.length > 0) await sendAll(producer, topic, outgoing.map(({ message }) => message))
 `
   },

@@ -1,23 +1,45 @@
 /** Kills and pauses apps and servers at random moments, by a seed. */
 import { setTimeout } from 'node:timers/promises'
 import type { Actor, Actors } from './actors.ts'
-import { makeRandom } from './random.ts'
+import { makeRandom, type Random } from './random.ts'
 
-export interface ChaosOptions { readonly actors: Actors, readonly seconds: number, readonly seed: number, readonly say: (line: string) => void }
+export interface ChaosOptions {
+  readonly actors: Actors
+  readonly seconds: number
+  readonly seed: number
+  /** True when everything has got up again. */
+  readonly ready: () => Promise<boolean>
+  readonly say: (line: string) => void
+}
 
 export interface Told { kills: number, pauses: number }
 
 const calmMs = [300, 3000] as const // between two strokes: some hit a system that is still getting up from the one before
-const pauseMs = [200, 15_000] as const // up to beyond a projector's session of 10 s: its partitions go to the other one, and it does not know
+const pauseMs = [200, 15_000] as const // up to beyond every lease
 const downMs = [0, 3000] as const // a server that was killed stays down for so long
+const stormStrokes = [4, 8] as const // strokes on anything, before the next episode
+const zombieMs = [11_500, 15_000] as const // beyond a projector's session of 10 s and the relay's lease of 6 s: another does its work, and it does not know
+const steadyMs = 500 // in which work piles up before it
+const readyMs = 20_000 // a projector that was killed gets its partitions back after its session of 10 s
 
 /** Resolves when the time is over and everything that it began is done. */
-export async function chaos ({ actors, seconds, seed, say }: ChaosOptions): Promise<Told> {
+export async function chaos (options: ChaosOptions): Promise<Told> {
+  const { seconds, seed } = options
   const random = makeRandom(seed)
   const told: Told = { kills: 0, pauses: 0 }
-  const busy = new Map<Actor, Promise<void>>()
   const end = Date.now() + seconds * 1000
   while (Date.now() < end) {
+    // A storm never leaves a projector alone for long enough to be both at work and forgotten.
+    if (random.between(0, 2) === 0) await zombie(options, random, told, end)
+    else await storm(options, random, told, end)
+  }
+  return told
+}
+
+/** Strokes on anything, some at a time. */
+async function storm ({ actors, say }: ChaosOptions, random: Random, told: Told, end: number): Promise<void> {
+  const busy = new Map<Actor, Promise<void>>()
+  for (let strokes = random.between(...stormStrokes); strokes > 0 && Date.now() < end; strokes--) {
     await setTimeout(random.between(...calmMs))
     const actor = random.of(actors.all)
     const kill = random.between(0, 2) > 0
@@ -29,7 +51,20 @@ export async function chaos ({ actors, seconds, seed, say }: ChaosOptions): Prom
     busy.set(actor, stroke(actor, kill, ms).finally(() => busy.delete(actor)))
   }
   await Promise.all(busy.values())
-  return told
+}
+
+/** Freezes one that holds something for a time, while all others are well, until it has lost that. */
+async function zombie ({ actors, ready, say }: ChaosOptions, random: Random, told: Told, end: number): Promise<void> {
+  const actor = random.of(actors.holders)
+  const ms = random.between(...zombieMs)
+  for (const at = Date.now(); !await ready().catch(() => false);) {
+    if (Date.now() - at > readyMs || Date.now() > end) return
+    await setTimeout(calmMs[0])
+  }
+  await setTimeout(steadyMs)
+  told.pauses++
+  say(`${actor.name}: paused for ${ms} ms, with all others well`)
+  await actor.pause(ms)
 }
 
 async function stroke (actor: Actor, kill: boolean, ms: number): Promise<void> {

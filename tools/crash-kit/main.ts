@@ -10,7 +10,7 @@ import { bugs, plant } from './bugs.ts'
 import { check, verdictTable } from './check.ts'
 import { chaos } from './chaos.ts'
 import { startLoad } from './load.ts'
-import { untilSettled } from './settle.ts'
+import { untilSettled, whyNotReady } from './settle.ts'
 
 interface Options { seconds: number, seed: number, brokers: 1 | 3, dir: string, bug?: string, keep: boolean }
 
@@ -47,7 +47,7 @@ async function run ({ seconds, seed, brokers, dir, bug, keep }: Options): Promis
     const urls = { gateway: `http://127.0.0.1:${ports.GATEWAY_PORT}`, query: `http://127.0.0.1:${ports.QUERY_HTTP_PORT}` }
     const load = startLoad({ ...urls, clients, seed })
     const begun = Date.now()
-    const told = await chaos({ actors, seconds, seed, say: line => console.log(`${((Date.now() - begun) / 1000).toFixed(1).padStart(6)} s  ${line}`) })
+    const told = await chaos({ actors, seconds, seed, ready: async () => await whyNotReady(ports) === '', say: line => console.log(`${((Date.now() - begun) / 1000).toFixed(1).padStart(6)} s  ${line}`) })
     const healed = Date.now()
     await actors.heal()
     await setTimeout(1000) // commands meet healthy servers again

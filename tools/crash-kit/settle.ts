@@ -11,15 +11,20 @@ export async function untilSettled (ports: Ports, since: number): Promise<number
   let why = ''
   while (Date.now() < end) {
     try {
-      const reasons = await Promise.all([ports.GATEWAY_PORT, ports.QUERY_HTTP_PORT, ports.PROJECTOR_PORT, ports.PROJECTOR_2_PORT, ports.RELAY_PORT].map(async port => await unready(port)))
-      why = reasons.join(' ')
-      if (why.trim() === '' && await figure(ports.RELAY_PORT, 'bifold_relay_lag_events') === 0 && await figure(ports.PROJECTOR_PORT, 'bifold_projector_lag_events') === 0) return Date.now() - since
+      why = await whyNotReady(ports)
+      if (why === '' && await figure(ports.RELAY_PORT, 'bifold_relay_lag_events') === 0 && await figure(ports.PROJECTOR_PORT, 'bifold_projector_lag_events') === 0) return Date.now() - since
     } catch (error) {
       why = (error as Error).message
     }
     await setTimeout(pollMs)
   }
   throw new Error(`it did not recover within ${settleMs / 1000} s: ${why || 'the lag remains'}`)
+}
+
+/** What the apps say, if one of them is not ready; else nothing. */
+export async function whyNotReady (ports: Ports): Promise<string> {
+  const reasons = await Promise.all([ports.GATEWAY_PORT, ports.QUERY_HTTP_PORT, ports.PROJECTOR_PORT, ports.PROJECTOR_2_PORT, ports.RELAY_PORT].map(async port => await unready(port)))
+  return reasons.join(' ').trim()
 }
 
 async function unready (port: number): Promise<string> {
