@@ -11,9 +11,10 @@ export async function slotName (db: Db): Promise<string> {
 
 /** Why the slot cannot be gone on with; undefined if it can. */
 export async function slotFault (db: Db, slot: string): Promise<string | undefined> {
-  const { rows: [found] } = await sql<{ status: string | null }>`select wal_status as status from pg_replication_slots where slot_name = ${slot}`.execute(db)
+  const { rows: [found] } = await sql<{ status: string | null, why: string | null }>`select wal_status as status, to_jsonb(slots)->>'invalidation_reason' as why from pg_replication_slots as slots where slot_name = ${slot}`.execute(db)
   if (found === undefined) return `PostgreSQL has no replication slot ${slot}`
-  if (found.status === 'lost') return `PostgreSQL has removed WAL that the replication slot ${slot} would have needed (max_slot_wal_keep_size)`
+  // The reason is known from PostgreSQL 17 on; wal_removed means max_slot_wal_keep_size.
+  if (found.status === 'lost') return `PostgreSQL has given up the replication slot ${slot}: ${found.why ?? 'wal_removed'}`
   return undefined
 }
 
