@@ -4,10 +4,10 @@ import { Type, type Static, type TSchema, type TStringOptions } from 'typebox'
 import type { Format } from '@bifold/cqrs'
 
 /** A line of text in any script, without control characters. */
-export const text = (bounds: TStringOptions) => Type.String({ ...bounds, pattern: '^\\P{Cc}*$', 'x-message': 'must not contain control characters' })
+export const text = (bounds: TStringOptions) => Type.String({ ...bounds, pattern: '^[^\\u0000-\\u001f\\u007f-\\u009f]*$', 'x-message': 'must not contain control characters' })
 
 /** Text that may have several lines: tab and newline are its only control characters. */
-export const lines = (bounds: TStringOptions) => Type.String({ ...bounds, pattern: '^(\\P{Cc}|[\\t\\n\\r])*$', 'x-message': 'must not contain control characters other than tab and newline' })
+export const lines = (bounds: TStringOptions) => Type.String({ ...bounds, pattern: '^[^\\u0000-\\u0008\\u000b\\u000c\\u000e-\\u001f\\u007f-\\u009f]*$', 'x-message': 'must not contain control characters other than tab and newline' })
 
 /** A field of a change: absent leaves it, null takes it away. A list of types, since a union would report each wrong value thrice. */
 export function orNull<Schema extends TSchema> (schema: Schema) {

@@ -58,6 +58,8 @@ export const NestedTooDeep = createError<[max: number]>('NESTED_TOO_DEEP', 'The 
 export const BadRequest = createError<[why: string]>('BAD_REQUEST', '%s', 400)
 export const RouteNotFound = createError<[method: string, url: string]>('ROUTE_NOT_FOUND', 'There is no route %s %s', 404)
 export const BodyTooLarge = createError('BODY_TOO_LARGE', 'The body is larger than this route accepts', 413)
+export const HeadersTooLarge = createError('HEADERS_TOO_LARGE', 'The URL and the headers together are larger than the server accepts', 431)
+export const RequestTimeout = createError('REQUEST_TIMEOUT', 'The request took too long to arrive', 408)
 export const UnsupportedMediaType = createError<[type: string]>('UNSUPPORTED_MEDIA_TYPE', "The media type '%s' is not supported: send application/json", 415)
 export const Internal = createError('INTERNAL', 'Something went wrong on our side', 500)
 export const VersionMismatch = createError<[id: string, actual: number, expected: string]>('VERSION_MISMATCH', "'%s' is at version %s, not at the expected %s", 412)
@@ -76,6 +78,6 @@ export function invalidInput (what: string, errors: FieldError[]): DomainError {
 
 /** The errors that Bifold itself throws; each module lists its own. */
 export const platformErrors: readonly DomainErrorClass<never>[] = [
-  InvalidInput, InvalidJson, NestedTooDeep, BadRequest, RouteNotFound, BodyTooLarge, UnsupportedMediaType, Internal, VersionMismatch,
+  InvalidInput, InvalidJson, NestedTooDeep, BadRequest, RouteNotFound, BodyTooLarge, HeadersTooLarge, RequestTimeout, UnsupportedMediaType, Internal, VersionMismatch,
   Overloaded, Unavailable, DeadlineExceeded, Cancelled, KeyReused, InvalidPageToken, UnreadableMessage
 ]

@@ -1,7 +1,7 @@
 /** The total table from an error's HTTP status to its gRPC status: a new status does not compile unmapped. */
 
 /** The HTTP statuses that an error may have. */
-export type ErrorStatus = 400 | 401 | 403 | 404 | 405 | 406 | 408 | 409 | 412 | 413 | 415 | 422 | 428 | 429 | 499 | 500 | 501 | 503 | 504
+export type ErrorStatus = 400 | 401 | 403 | 404 | 405 | 406 | 408 | 409 | 412 | 413 | 415 | 422 | 428 | 429 | 431 | 499 | 500 | 501 | 503 | 504
 
 /** Codes of google.rpc.Code; numbers, since the contract knows no gRPC library. */
 export const grpcCodes = {
@@ -37,6 +37,7 @@ const grpcOf: Record<ErrorStatus, GrpcCode> = {
   422: grpcCodes.FAILED_PRECONDITION,
   428: grpcCodes.FAILED_PRECONDITION,
   429: grpcCodes.RESOURCE_EXHAUSTED,
+  431: grpcCodes.RESOURCE_EXHAUSTED,
   499: grpcCodes.CANCELLED,
   500: grpcCodes.INTERNAL,
   501: grpcCodes.UNIMPLEMENTED,

@@ -1,8 +1,9 @@
 /** Turns every error of a request into application/problem+json (RFC 9457). */
 import { STATUS_CODES } from 'node:http'
+import type { Socket } from 'node:net'
 import fp from 'fastify-plugin'
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify'
-import { BadRequest, BodyTooLarge, fieldErrors, Internal, InvalidJson, invalidInput, isDomainError, RouteNotFound, UnsupportedMediaType, type DomainError } from '@bifold/cqrs'
+import { BadRequest, BodyTooLarge, fieldErrors, HeadersTooLarge, Internal, InvalidJson, invalidInput, isDomainError, RequestTimeout, RouteNotFound, UnsupportedMediaType, type DomainError } from '@bifold/cqrs'
 
 export default fp(async app => {
   app.setErrorHandler<FastifyError>((error, request, reply) => {
@@ -13,15 +14,34 @@ export default fp(async app => {
   app.setNotFoundHandler((request, reply) => send(new RouteNotFound(request.method, request.url), request, reply))
 }, { name: 'problem' })
 
+/** Answers what is not even a request, in the same form, and closes the connection. To be Fastify's `clientErrorHandler`. */
+export function clientError (error: NodeJS.ErrnoException, socket: Socket): void {
+  if (error.code === 'ECONNRESET' || !socket.writable) {
+    socket.destroy()
+    return
+  }
+  const known = error.code === 'HPE_HEADER_OVERFLOW' ? new HeadersTooLarge() : error.code === 'ERR_HTTP_REQUEST_TIMEOUT' ? new RequestTimeout() : new BadRequest('It is not an HTTP request')
+  const body = JSON.stringify(problem(known))
+  socket.end(`HTTP/1.1 ${known.statusCode} ${STATUS_CODES[known.statusCode]}\r\nContent-Type: application/problem+json\r\nContent-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`)
+  // One that sends on and on is not waited for.
+  socket.destroySoon()
+}
+
+const problem = (error: DomainError) => ({
+  type: `/errors/${error.code}`,
+  title: STATUS_CODES[error.statusCode] ?? 'Client Closed Request',
+  status: error.statusCode,
+  detail: error.message,
+  code: error.code
+})
+
 function send (error: DomainError, request: FastifyRequest, reply: FastifyReply) {
   if (error.retryable) reply.header('retry-after', '1') // 1 s, the least that the header can say
+  const { code, ...rest } = problem(error)
   return reply.code(error.statusCode).type('application/problem+json').send({
-    type: `/errors/${error.code}`,
-    title: STATUS_CODES[error.statusCode] ?? 'Client Closed Request',
-    status: error.statusCode,
-    detail: error.message,
+    ...rest,
     instance: request.url,
-    code: error.code,
+    code,
     requestId: request.id,
     ...error.errors === undefined ? {} : { errors: error.errors }
   })

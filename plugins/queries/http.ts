@@ -51,5 +51,6 @@ function fromQuery (query: Record<string, unknown>, known: readonly [string, obj
 
 function presence ({ raw }: FastifyRequest, reply: FastifyReply): Pick<Call, 'gone' | 'onGone'> {
   const gone = () => raw.socket.destroyed && !reply.raw.writableEnded
-  return { gone, onGone: listener => { raw.socket.once('close', () => { if (gone()) listener() }) } }
+  // Of the response, not of the socket: that one lives on, and would collect a listener for each request.
+  return { gone, onGone: listener => { reply.raw.once('close', () => { if (gone()) listener() }) } }
 }

@@ -5,7 +5,7 @@ import closeWithGrace from 'close-with-grace'
 import Fastify, { LogController, type FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { pino, type DestinationStream } from 'pino'
-import problem from '@bifold/problem'
+import problem, { clientError } from '@bifold/problem'
 import background from './background.ts'
 import health from './health.ts'
 import metrics from './metrics.ts'
@@ -31,6 +31,10 @@ const closeMs = 15_000 // what was accepted is answered well within; below the 3
 const leadMs = 2000 // the workers' last moments, after they have closed
 const bodyBytesMax = 128 * 1024 // a book with every field at its bound has 90 KB in UTF-8
 const requestMs = 30_000 // a client that takes longer to send its request is not coming
+const headersMs = 10_000 // and one that takes longer for its headers
+const checkMs = 5000 // how often Node looks for such clients
+const headerBytesMax = 64 * 1024 // a URL with 1,000 ids has 41 KB
+const connectionsMax = 5000 // some 50 MB if all of them are idle; more are closed at once
 
 /** Builds an app without listening: what tests call, and `serve`. */
 export async function build<Config> (app: App<Config>, config: Config, { name, logLevel, logTo, peers }: Naming): Promise<FastifyInstance> {
@@ -40,10 +44,13 @@ export async function build<Config> (app: App<Config>, config: Config, { name, l
     genReqId: request => requestId(request.headers['x-request-id']),
     bodyLimit: bodyBytesMax,
     requestTimeout: requestMs,
+    http: { maxHeaderSize: headerBytesMax, headersTimeout: headersMs, connectionsCheckingInterval: checkMs },
+    clientErrorHandler: clientError,
     forceCloseConnections: 'idle',
     return503OnClosing: false, // what still comes in on a connection is answered, and then the connection is closed
     ajv: { customOptions: { allErrors: true, removeAdditional: false, coerceTypes: false, useDefaults: false } }
   })
+  server.server.maxConnections = connectionsMax
   server.addHook('onRequest', async (request, reply) => { reply.header('x-request-id', request.id) })
   // A connection that is kept alive after the last answer would hold up the close until it times out.
   let closing = false
