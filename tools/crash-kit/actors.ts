@@ -21,6 +21,7 @@ export interface Actors {
   readonly all: readonly Actor[]
   /** Those whose work another takes over when they are silent for too long. */
   readonly holders: readonly Actor[]
+  readonly servers: readonly Actor[]
   /** Everything runs, and nothing is paused. */
   heal (): Promise<void>
   stop (): Promise<void>
@@ -48,6 +49,7 @@ export async function startActors ({ dir, apps, env, ports }: ActorsOptions): Pr
   const all = [...running.map(({ actor }) => actor), ...servers]
   return {
     all,
+    servers,
     holders: all.filter(({ name }) => /^(relay|projector)/.test(name)),
     async heal () {
       for (const { signal } of running) signal('SIGCONT')

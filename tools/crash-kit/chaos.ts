@@ -29,8 +29,8 @@ export async function chaos (options: ChaosOptions): Promise<Told> {
   const told: Told = { kills: 0, pauses: 0 }
   const end = Date.now() + seconds * 1000
   while (Date.now() < end) {
-    // A storm never leaves a projector alone for long enough to be both at work and forgotten.
-    if (random.between(0, 2) === 0) await zombie(options, random, told, end)
+    // A storm leaves nothing at full work for long, and what is hit in full work shows the most.
+    if (random.between(0, 1) === 0) await inFullWork(options, random, told, end)
     else await storm(options, random, told, end)
   }
   return told
@@ -53,18 +53,19 @@ async function storm ({ actors, say }: ChaosOptions, random: Random, told: Told,
   await Promise.all(busy.values())
 }
 
-/** Freezes one that holds something for a time, while all others are well, until it has lost that. */
-async function zombie ({ actors, ready, say }: ChaosOptions, random: Random, told: Told, end: number): Promise<void> {
-  const actor = random.of(actors.holders)
-  const ms = random.between(...zombieMs)
+/** Waits until all are well; then freezes one that holds something for a time, until it has lost that, or kills a server. */
+async function inFullWork ({ actors, ready, say }: ChaosOptions, random: Random, told: Told, end: number): Promise<void> {
+  const kill = random.between(0, 1) === 0
+  const actor = random.of(kill ? actors.servers : actors.holders)
+  const ms = random.between(...(kill ? downMs : zombieMs))
   for (const at = Date.now(); !await ready().catch(() => false);) {
     if (Date.now() - at > readyMs || Date.now() > end) return
     await setTimeout(calmMs[0])
   }
   await setTimeout(steadyMs)
-  told.pauses++
-  say(`${actor.name}: paused for ${ms} ms, with all others well`)
-  await actor.pause(ms)
+  told[kill ? 'kills' : 'pauses']++
+  say(`${actor.name}: ${kill ? 'kill -9' : `paused for ${ms} ms`}, with all others well`)
+  await stroke(actor, kill, ms)
 }
 
 async function stroke (actor: Actor, kill: boolean, ms: number): Promise<void> {
