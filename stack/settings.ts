@@ -27,6 +27,7 @@ export const kafkaSettings = {
   'group.initial.rebalance.delay.ms': '0', // a local group has no late comers worth 3 s of waiting
   'broker.session.timeout.ms': '3000', // a killed broker is back after 3 s instead of 9
   'num.partitions': '6',
+  'transaction.state.log.num.partitions': '1', // only relays have transactional ids; the usual 50 take seconds to make at the first start
   'log.retention.hours': '168'
 } as const
 

@@ -20,7 +20,7 @@ const downMs = [0, 3000] as const // a server that was killed stays down for so 
 const stormStrokes = [4, 8] as const // strokes on anything, before the next episode
 const zombieMs = [11_500, 15_000] as const // beyond a projector's session of 10 s and the relay's lease of 6 s: another does its work, and it does not know
 const steadyMs = 500 // in which work piles up before it
-const readyMs = 20_000 // a projector that was killed gets its partitions back after its session of 10 s
+const readyMs = 40_000 // a projector that was killed gets its partitions back after its session of 10 s; all is slower under full load
 
 /** Resolves when the time is over and everything that it began is done. */
 export async function chaos (options: ChaosOptions): Promise<Told> {
@@ -57,7 +57,7 @@ async function storm ({ actors, say }: ChaosOptions, random: Random, told: Told,
 async function inFullWork ({ actors, ready, say }: ChaosOptions, random: Random, told: Told, end: number): Promise<void> {
   const kill = random.between(0, 1) === 0
   const actor = random.of(kill ? actors.servers : actors.holders)
-  const ms = random.between(...(kill ? downMs : zombieMs))
+  const ms = random.between(...(kill ? downMs : zombieMs) as readonly [number, number])
   for (const at = Date.now(); !await ready().catch(() => false);) {
     if (Date.now() - at > readyMs || Date.now() > end) return
     await setTimeout(calmMs[0])
