@@ -4,10 +4,9 @@ import { connect } from '@bifold/kafka'
 
 export interface Message { readonly id: string, readonly version: number, readonly partition: number }
 
-const topic = 'cqrstopic'
 const silent = { warn () {}, debug () {} }
 
-export async function readTopic (brokers: string): Promise<Message[]> {
+export async function readTopic (brokers: string, topic = 'cqrstopic'): Promise<Message[]> {
   const kafka = connect(brokers, silent as never)
   const admin = kafka.admin()
   await admin.connect()

@@ -1,0 +1,33 @@
+/** Takes leave of a server's clients before it is closed: nobody new is let in, and each connection is closed with an answer that says so. */
+import net from 'node:net'
+import { setImmediate, setTimeout } from 'node:timers/promises'
+import type { FastifyInstance } from 'fastify'
+
+const leadMs = 500 // a request that was on its way when the signal came is here by then; a client that rests for longer finds its connection closed before it asks
+const pollMs = 10
+
+/** To be called while the app boots. */
+export function makeDrain (app: FastifyInstance): () => Promise<void> {
+  let leaving = false
+  app.addHook('onSend', async (_, reply) => { if (leaving) reply.header('connection', 'close') })
+  // Also without a drain, as in tests: a connection that is kept alive after the last answer would hold up the close until it times out.
+  app.addHook('preClose', async () => { leaving = true })
+
+  return async () => {
+    const { server } = app
+    if (server.listening) {
+      // What the kernel has accepted for us is taken in the turn of the event loop that comes before; closed with the port, it would be reset.
+      await setImmediate()
+      // Not the close of `http`: that ends the idle connections at once, also those with a request on its way.
+      net.Server.prototype.close.call(server)
+    }
+    // Only now: a client that is sent away connects anew, and this port is to refuse it.
+    leaving = true
+    const over = AbortSignal.timeout(leadMs)
+    while (!over.aborted && await connections(server) > 0) await setTimeout(pollMs)
+  }
+}
+
+async function connections (server: net.Server): Promise<number> {
+  return await new Promise((resolve, reject) => server.getConnections((error, count) => error === null ? resolve(count) : reject(error)))
+}
