@@ -24,8 +24,8 @@ export interface System {
   readonly settings: Settings
   readonly members: readonly Member[]
   of (app: AppName): readonly Member[]
-  /** A client of all query services, as each gRPC client can be: it picks one, and another when that is gone. */
-  readonly books: booksV1.BookQueryServiceClient
+  /** A new client of all query services, with a connection of its own: it picks one, and another when that is gone, as gRPC clients do. */
+  books (): booksV1.BookQueryServiceClient
   load (options: { clients: number, restMs: number }): Load & { readonly seen: Seen[] }
   /** Waits until all is ready and done, and compares what was answered with PostgreSQL, the topic and MongoDB. */
   verdict (t: Test, record: LoadRecord): Promise<void>
@@ -46,8 +46,11 @@ export async function system (t: Test, settings: Settings, counts: Counts = {}):
     }
   }
   const of = (app: AppName) => members.filter(member => member.app === app)
-  const books = new booksV1.BookQueryServiceClient(`ipv4:${of('query').map(({ grpc }) => grpc).join(',')}`, credentials.createInsecure())
-  t.teardown(() => books.close())
+  const books = () => {
+    const client = new booksV1.BookQueryServiceClient(`ipv4:${of('query').map(({ grpc }) => grpc).join(',')}`, credentials.createInsecure(), { 'grpc.use_local_subchannel_pool': 1 })
+    t.teardown(() => client.close())
+    return client
+  }
   let seed = 1
   return {
     settings,
@@ -102,12 +105,13 @@ async function member (t: Test, app: AppName, settings: Settings): Promise<Membe
   }
 }
 
-/** Asks for books over gRPC, one after the other in each of `callers`, until it is stopped; tells what was no answer. */
-export function callAll ({ books }: System, { callers, restMs }: { callers: number, restMs: number }) {
+/** Asks for books over gRPC, one call after the other on each connection, until it is stopped; tells what was no answer. */
+export function callAll (system: System, { callers, restMs }: { callers: number, restMs: number }) {
   const failed: { at: number, error: Error }[] = []
   let answered = 0
   let stopping = false
   const done = Promise.all(Array.from({ length: callers }, async () => {
+    const books = system.books()
     while (!stopping) {
       try {
         await call(books.batchGetBooks.bind(books), { ids: ['019a0000-0000-7000-8000-000000000000'] })

@@ -7,7 +7,7 @@ import fp from 'fastify-plugin'
 import { pino, type DestinationStream } from 'pino'
 import problem from '@bifold/problem'
 import background from './background.ts'
-import { makeDrain } from './drain.ts'
+import { drainOf, makeDrain } from './drain.ts'
 import health from './health.ts'
 import metrics from './metrics.ts'
 import { makePeers, supervise, type Peers } from './workers.ts'
@@ -68,7 +68,7 @@ export async function serve<Config> (app: App<Config>, config: Config, listen: L
     closing = true // by Ctrl-C, which reaches the workers too, or by the primary
     if (err) server.log.fatal({ err }, 'closing after an error')
     else server.log.info({ signal }, 'closing')
-    await server.getDecorator<() => Promise<void>>('drain')()
+    await drainOf(server).begin()
     await server.close()
   })
   const closeOnce = () => { if (!closing) void grace.close() }
