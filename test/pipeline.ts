@@ -126,6 +126,7 @@ export async function stores (t: Test, dir = testStack): Promise<Settings> {
     QUERY_GRPC_PORT: 0
   }
   const admin = new pg.Pool({ connectionString: stack.POSTGRES_URL, max: 1 })
+  admin.on('error', () => {}) // the test may stop PostgreSQL
   await admin.query(`create database ${name}`)
   t.teardown(async () => {
     await until(async () => await admin.query('select pg_drop_replication_slot(slot_name) from pg_replication_slots where database = $1', [name]), 'the slot to be free')

@@ -107,17 +107,18 @@ async function member (t: Test, app: AppName, settings: Settings): Promise<Membe
 
 /** Asks for books over gRPC, one call after the other on each connection, until it is stopped; tells what was no answer. */
 export function callAll (system: System, { callers, restMs }: { callers: number, restMs: number }) {
-  const failed: { at: number, error: Error }[] = []
+  const failed: { begun: number, ended: number, error: Error }[] = []
   let answered = 0
   let stopping = false
   const done = Promise.all(Array.from({ length: callers }, async () => {
     const books = system.books()
     while (!stopping) {
+      const begun = Date.now()
       try {
         await call(books.batchGetBooks.bind(books), { ids: ['019a0000-0000-7000-8000-000000000000'] })
         answered++
       } catch (error) {
-        failed.push({ at: Date.now(), error: error as Error })
+        failed.push({ begun, ended: Date.now(), error: error as Error })
       }
       await new Promise(resolve => setTimeout(resolve, restMs))
     }
