@@ -18,7 +18,7 @@ const recoverMaxMs = 30_000 // from the moment that the server answers
 const noticedMs = 4000 // a check takes 2 s at most, and a watch comes by every 0.5 s
 const answerMaxMs = 6000 // no client is kept waiting: a connection is tried for 5 s
 const residentMaxBytes = 400e6 // a whole app at work has 100 to 250 MB; the streaming ones may have 128 MB of old objects
-const waitingMax = { relay: 6000, projector: 8000 } // some thousands of events, as docs/operations.md has it
+const waitingMax = { relay: 6000, projector: 30_000 } // what docs/operations.md says; the projector goes by bytes, 768 KB of each of 6 partitions, and these messages have 260
 
 t.setTimeout((3 * awaySeconds + 180) * 1000)
 
@@ -38,20 +38,11 @@ async function away (t: Test, all: System, own: Servers, server: ServerName, mea
   await own.start()
   const answers = Date.now()
   await until(async () => (await Promise.all(all.members.map(async ({ url }) => (await fetch(`${url}/health/ready`)).ok))).every(Boolean), 'all to be ready')
-  const probe = await throughAll(all)
+  const probe = await all.through()
   const recovered = Date.now()
   t.comment(`${server} answered ${answers - starting} ms after its start, everything was as before ${recovered - answers} ms later`)
   t.ok(recovered - answers < recoverMaxMs, `all recovered after ${recovered - answers} ms`)
   return { server, stopping, down, starting, recovered, probe }
-}
-
-/** A new book is seen by the query service: so the whole way is open, and nothing old is in front. */
-async function throughAll (all: System): Promise<Answered> {
-  const price = 1
-  const added = await fetch(`${all.of('gateway')[0]!.url}/books`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify({ title: 'After it', authors: ['Away'], price }) })
-  const { id, version } = await added.json() as { id: string, version: number }
-  await until(async () => (await fetch(`${all.of('query')[0]!.url}/books/${id}`)).ok, 'a new book to be read')
-  return { kind: 'add', id, version, price }
 }
 
 const within = <T extends { readonly begun: number, readonly ended: number }>({ down, starting }: Outage, all: readonly T[], noticed = 0) => all.filter(({ begun, ended }) => begun > down + noticed && ended < starting)

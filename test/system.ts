@@ -4,7 +4,7 @@ import getPort from 'get-port'
 import type { Test } from 'tap'
 import { booksV1 } from '@bifold/proto'
 import { check } from '@bifold/tools/crash-kit/check'
-import { startLoad, type Load, type Record as LoadRecord, type Seen } from '@bifold/tools/crash-kit/load'
+import { startLoad, type Answered, type Load, type Record as LoadRecord, type Seen } from '@bifold/tools/crash-kit/load'
 import { untilSettled } from '@bifold/tools/crash-kit/settle'
 import { call, startProcess, until, type AppName, type AppProcess, type Settings } from './pipeline.ts'
 
@@ -26,6 +26,8 @@ export interface System {
   of (app: AppName): readonly Member[]
   /** A new client of all query services, with a connection of its own: it picks one, and another when that is gone, as gRPC clients do. */
   books (): booksV1.BookQueryServiceClient
+  /** Adds a book and waits until the query service has it: then the whole way is open, and nothing old is in front. To be added to what the load has recorded. */
+  through (): Promise<Answered>
   load (options: { clients: number, restMs: number }): Load & { readonly seen: Seen[] }
   /** Waits until all is ready and done, and compares what was answered with PostgreSQL, the topic and MongoDB. */
   verdict (t: Test, record: LoadRecord): Promise<void>
@@ -57,6 +59,13 @@ export async function system (t: Test, settings: Settings, counts: Counts = {}):
     members,
     of,
     books,
+    async through () {
+      const price = 1
+      const added = await fetch(`${of('gateway')[0]!.url}/books`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify({ title: 'To be read at once', authors: ['Probe'], price }) })
+      const { id, version } = await added.json() as { id: string, version: number }
+      await until(async () => (await fetch(`${of('query')[0]!.url}/books/${id}`)).ok, 'a new book to be read')
+      return { kind: 'add', id, version, price }
+    },
     load ({ clients, restMs }) {
       const seen: Seen[] = []
       const load = startLoad({ gateways: of('gateway').map(({ url }) => url), queries: of('query').map(({ url }) => url), clients, restMs, seed: seed++, seen: request => seen.push(request) })

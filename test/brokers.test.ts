@@ -1,0 +1,102 @@
+/** Three brokers, of which one after the other is killed under load and started again: writes and projections go on, and nothing is lost, doubled or reordered. */
+import t, { type Test } from 'tap'
+import { setTimeout } from 'node:timers/promises'
+import type { Producer } from 'kafkajs'
+import { sendAll } from '@bifold/events/send'
+import { kafkaFor, readTopic, servers, stores, until, type Settings } from './pipeline.ts'
+import { system } from './system.ts'
+
+t.setTimeout(400_000) // each broker takes some 10 s to be found dead, and as long to get up
+
+const partitions = 6
+const batchSize = 50 // some for each partition, and so for each broker
+
+type Send = (producer: Producer, topic: string, messages: { partition: number, key: string, value: string }[]) => Promise<unknown>
+
+/** Sends batch after batch until it is stopped, each producer until its first error, as the relay does; tells which messages had been sent, as it was told, and are not there. */
+async function pour (t: Test, settings: Settings, name: string, send: Send) {
+  const own = { ...settings, EVENTS_TOPIC: `${settings.EVENTS_TOPIC}_${name}` }
+  const kafka = kafkaFor(own)
+  const admin = kafka.admin()
+  await admin.connect()
+  await admin.createTopics({ waitForLeaders: true, topics: [{ topic: own.EVENTS_TOPIC, numPartitions: partitions, replicationFactor: 3, configEntries: [{ name: 'min.insync.replicas', value: '2' }] }] })
+  await admin.disconnect()
+  const sent: string[] = []
+  let stopping = false
+  const pouring = (async () => {
+    for (let batch = 0; !stopping;) {
+      const producer = kafka.producer({ idempotent: true, maxInFlightRequests: 1, retry: { retries: 12 } })
+      try {
+        await producer.connect()
+        for (; !stopping; batch++) {
+          const messages = Array.from({ length: batchSize }, (_, index) => ({ partition: index % partitions, key: `${batch}/${index}`, value: 'x' }))
+          await send(producer, own.EVENTS_TOPIC, messages)
+          sent.push(...messages.map(({ key }) => key))
+          await setTimeout(10) // moderate
+        }
+      } catch {
+        batch++ // what has become of it, nobody was told
+      } finally {
+        await producer.disconnect().catch(() => {})
+      }
+    }
+  })()
+  const stop = async () => {
+    stopping = true
+    await pouring
+  }
+  t.teardown(stop)
+  return {
+    async lost () {
+      await stop()
+      const there = new Set((await readTopic(own)).map(({ key }) => key))
+      return { sent: sent.length, lost: sent.filter(key => !there.has(key)) }
+    }
+  }
+}
+
+/** All replicas of all partitions are in step again. */
+async function inSync (settings: Settings): Promise<boolean> {
+  const admin = kafkaFor(settings).admin()
+  await admin.connect()
+  try {
+    const { topics } = await admin.fetchTopicMetadata({ topics: [settings.EVENTS_TOPIC] })
+    return topics[0]!.partitions.every(({ isr }) => isr.length === 3)
+  } finally {
+    await admin.disconnect()
+  }
+}
+
+t.test('brokers that are killed and started again', async t => {
+  const own = await servers(t, { brokers: 3 })
+  const settings = await stores(t, own.dir)
+  const all = await system(t, settings)
+  const load = all.load({ clients: 24, restMs: 5 })
+  const checked = await pour(t, settings, 'checked', sendAll)
+  const plain = await pour(t, settings, 'plain', async (producer, topic, messages) => await producer.send({ topic, acks: -1, messages }))
+  const probes = []
+  for (const broker of [0, 1, 2]) {
+    await setTimeout(2000) // the load as it is in good times
+    const killed = Date.now()
+    await own.killBroker(broker)
+    probes.push(await all.through())
+    t.comment(`without broker ${broker}, a book written after its death was read ${Date.now() - killed} ms after it`)
+    t.ok(Date.now() - killed < 30_000, `writes and projections go on without broker ${broker}`)
+    await setTimeout(2000) // what is written meanwhile is not on it
+    const starting = Date.now()
+    await own.start()
+    await until(async () => await inSync(settings), 'the replicas to be in step')
+    t.comment(`broker ${broker} was in step ${Date.now() - starting} ms after its start`)
+    probes.push(await all.through())
+  }
+  const record = await load.stop()
+  record.answered.push(...probes)
+  t.same(load.seen.filter(({ status, error }) => error !== undefined || status! >= 500).map(({ to, status, error }) => `${to}: ${status ?? error}`), [], 'no request failed')
+  t.comment(`${record.answered.length} commands answered, ${record.reads} reads`)
+
+  const [ours, theirs] = [await checked.lost(), await plain.lost()]
+  t.comment(`the plain send of kafkajs lost ${theirs.lost.length} of ${theirs.sent} messages, ours ${ours.lost.length} of ${ours.sent}`)
+  t.same(ours.lost, [], 'what sendAll has sent is on the topic')
+  t.ok(theirs.lost.length > 0, 'a plain send loses messages here: else this test would show nothing')
+  await all.verdict(t, record)
+})
