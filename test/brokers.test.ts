@@ -1,4 +1,7 @@
-/** Three brokers, of which one after the other is killed under load and started again: writes and projections go on, and nothing is lost, doubled or reordered. */
+/**
+ * Three brokers, of which one is killed under load and started again: writes and projections go on, and nothing is lost, doubled or reordered.
+ * `BIFOLD_BROKERS_KILLED=3 node test/brokers.test.ts` kills one after the other.
+ */
 import t, { type Test } from 'tap'
 import { setTimeout } from 'node:timers/promises'
 import type { Producer } from 'kafkajs'
@@ -8,6 +11,7 @@ import { system } from './system.ts'
 
 t.setTimeout(400_000) // each broker takes some 10 s to be found dead, and as long to get up
 
+const killed = Number(process.env['BIFOLD_BROKERS_KILLED'] ?? 1)
 const partitions = 6
 const batchSize = 50 // some for each partition, and so for each broker
 
@@ -22,13 +26,13 @@ async function pour (t: Test, settings: Settings, name: string, send: Send) {
   await admin.createTopics({ waitForLeaders: true, topics: [{ topic: own.EVENTS_TOPIC, numPartitions: partitions, replicationFactor: 3, configEntries: [{ name: 'min.insync.replicas', value: '2' }] }] })
   await admin.disconnect()
   const sent: string[] = []
-  let stopping = false
+  const stopping = new AbortController()
   const pouring = (async () => {
-    for (let batch = 0; !stopping;) {
+    for (let batch = 0; !stopping.signal.aborted;) {
       const producer = kafka.producer({ idempotent: true, maxInFlightRequests: 1, retry: { retries: 12 } })
       try {
         await producer.connect()
-        for (; !stopping; batch++) {
+        for (; !stopping.signal.aborted; batch++) {
           const messages = Array.from({ length: batchSize }, (_, index) => ({ partition: index % partitions, key: `${batch}/${index}`, value: 'x' }))
           await send(producer, own.EVENTS_TOPIC, messages)
           sent.push(...messages.map(({ key }) => key))
@@ -42,7 +46,7 @@ async function pour (t: Test, settings: Settings, name: string, send: Send) {
     }
   })()
   const stop = async () => {
-    stopping = true
+    stopping.abort()
     await pouring
   }
   t.teardown(stop)
@@ -75,13 +79,13 @@ t.test('brokers that are killed and started again', async t => {
   const checked = await pour(t, settings, 'checked', sendAll)
   const plain = await pour(t, settings, 'plain', async (producer, topic, messages) => await producer.send({ topic, acks: -1, messages }))
   const probes = []
-  for (const broker of [0, 1, 2]) {
+  for (let broker = 0; broker < killed; broker++) {
     await setTimeout(2000) // the load as it is in good times
-    const killed = Date.now()
+    const dead = Date.now()
     await own.killBroker(broker)
     probes.push(await all.through())
-    t.comment(`without broker ${broker}, a book written after its death was read ${Date.now() - killed} ms after it`)
-    t.ok(Date.now() - killed < 30_000, `writes and projections go on without broker ${broker}`)
+    t.comment(`without broker ${broker}, a book written after its death was read ${Date.now() - dead} ms after it`)
+    t.ok(Date.now() - dead < 30_000, `writes and projections go on without broker ${broker}`)
     await setTimeout(2000) // what is written meanwhile is not on it
     const starting = Date.now()
     await own.start()
@@ -97,6 +101,7 @@ t.test('brokers that are killed and started again', async t => {
   const [ours, theirs] = [await checked.lost(), await plain.lost()]
   t.comment(`the plain send of kafkajs lost ${theirs.lost.length} of ${theirs.sent} messages, ours ${ours.lost.length} of ${ours.sent}`)
   t.same(ours.lost, [], 'what sendAll has sent is on the topic')
-  t.ok(theirs.lost.length > 0, 'a plain send loses messages here: else this test would show nothing')
+  // Each time that a broker dies, two times of three here.
+  if (killed === 3) t.ok(theirs.lost.length > 0, 'a plain send loses messages here: else this test would show nothing')
   await all.verdict(t, record)
 })

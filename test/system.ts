@@ -118,10 +118,10 @@ async function member (t: Test, app: AppName, settings: Settings): Promise<Membe
 export function callAll (system: System, { callers, restMs }: { callers: number, restMs: number }) {
   const failed: { begun: number, ended: number, error: Error }[] = []
   let answered = 0
-  let stopping = false
+  const stopping = new AbortController()
   const done = Promise.all(Array.from({ length: callers }, async () => {
     const books = system.books()
-    while (!stopping) {
+    while (!stopping.signal.aborted) {
       const begun = Date.now()
       try {
         await call(books.batchGetBooks.bind(books), { ids: ['019a0000-0000-7000-8000-000000000000'] })
@@ -136,7 +136,7 @@ export function callAll (system: System, { callers, restMs }: { callers: number,
     failed,
     get answered () { return answered },
     async stop () {
-      stopping = true
+      stopping.abort()
       await done
     }
   }
