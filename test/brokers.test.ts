@@ -5,7 +5,13 @@
 import t, { type Test } from 'tap'
 import { setTimeout } from 'node:timers/promises'
 import type { Producer } from 'kafkajs'
+import { Registry } from 'prom-client'
+import { makeExecutor } from '@bifold/commands/executor'
+import { newId } from '@bifold/commands/ids'
 import { sendAll } from '@bifold/events/send'
+import { modules } from '@bifold/modules'
+import { connect, type Db } from '@bifold/postgres'
+import type { Answered } from '@bifold/tools/crash-kit/load'
 import { kafkaFor, readTopic, servers, stores, until, type Settings } from './pipeline.ts'
 import { system } from './system.ts'
 
@@ -13,6 +19,7 @@ t.setTimeout(400_000) // each broker takes some 10 s to be found dead, and as lo
 
 const killed = Number(process.env['BIFOLD_BROKERS_KILLED'] ?? 1)
 const partitions = 6
+const burstSize = 300 // books in one transaction, and so in one batch
 const batchSize = 50 // some for each partition, and so for each broker
 
 type Send = (producer: Producer, topic: string, messages: { partition: number, key: string, value: string }[]) => Promise<unknown>
@@ -59,6 +66,21 @@ async function pour (t: Test, settings: Settings, name: string, send: Send) {
   }
 }
 
+/** Commits books as a busy gateway does, hundreds at once: so each batch of the relay is for all partitions, and for all brokers. */
+async function burst (db: Db, { signal }: AbortController): Promise<Answered[]> {
+  const { execute } = makeExecutor(db, new Registry())
+  const { addBook } = modules[0]!.commands
+  const answered: Answered[] = []
+  while (!signal.aborted) {
+    await Promise.all(Array.from({ length: burstSize }, async (_, price) => {
+      const id = newId()
+      const { version } = await execute({ command: addBook!, id, input: { title: 'Of many', authors: ['Burst'], price }, expected: undefined, key: undefined, requestId: 'burst', traceparent: '' })
+      answered.push({ kind: 'add', id, version, price })
+    }))
+  }
+  return answered
+}
+
 /** All replicas of all partitions are in step again. */
 async function inSync (settings: Settings): Promise<boolean> {
   const admin = kafkaFor(settings).admin()
@@ -75,14 +97,21 @@ t.test('brokers that are killed and started again', async t => {
   const own = await servers(t, { brokers: 3 })
   const settings = await stores(t, own.dir)
   const all = await system(t, settings)
+  const db = connect(settings.POSTGRES_URL, 2)
+  t.teardown(async () => await db.destroy())
   const load = all.load({ clients: 24, restMs: 5 })
   const checked = await pour(t, settings, 'checked', sendAll)
   const plain = await pour(t, settings, 'plain', async (producer, topic, messages) => await producer.send({ topic, acks: -1, messages }))
-  const probes = []
+  const probes: Answered[] = []
   for (let broker = 0; broker < killed; broker++) {
     await setTimeout(2000) // the load as it is in good times
+    const bursting = new AbortController()
+    const burstOf = burst(db, bursting)
+    await setTimeout(300) // the relay is at it
     const dead = Date.now()
     await own.killBroker(broker)
+    bursting.abort()
+    probes.push(...await burstOf)
     probes.push(await all.through())
     t.comment(`without broker ${broker}, a book written after its death was read ${Date.now() - dead} ms after it`)
     t.ok(Date.now() - dead < 30_000, `writes and projections go on without broker ${broker}`)
