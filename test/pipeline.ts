@@ -62,17 +62,26 @@ export async function until<T> (probe: () => Promise<T | undefined | false>, wha
 }
 
 /** Servers that only this test uses, to be stopped or frozen at its will; taken down when it ends. */
-export async function servers (t: Test): Promise<Servers> {
+export async function servers (t: Test, { brokers = 1 }: { brokers?: 1 | 3 } = {}): Promise<Servers> {
   const dir = `${testStack}/${randomBytes(4).toString('hex')}`
   t.teardown(async () => await down({ dir, purge: true }))
-  await up({ dir, ports: 'free', brokers: 1, renderer: 'silent', environment: {} })
+  const start = async () => { await up({ dir, ports: 'free', brokers, renderer: 'silent', environment: {} }) }
+  await start()
+  const processes = async (name: string) => (await status({ dir })).filter(({ server }) => server === name).flatMap(({ processes }) => processes)
   const signal = async (name: string, signal: NodeJS.Signals) => {
-    for (const { processes } of (await status({ dir })).filter(({ server }) => server === name)) {
-      for (const { pid } of processes) process.kill(pid!, signal)
-    }
+    for (const { pid } of await processes(name)) process.kill(pid!, signal)
   }
   return {
     dir,
+    start,
+    async stop (name) {
+      await signal(name, name === 'postgres' ? 'SIGINT' : 'SIGTERM') // PostgreSQL would wait for every client to leave
+      await until(async () => (await processes(name)).every(({ pid }) => pid === undefined), `${name} to end`)
+    },
+    async killBroker (index) {
+      process.kill((await processes('kafka'))[index]!.pid!, 'SIGKILL')
+      await until(async () => (await processes('kafka'))[index]!.pid === undefined, 'the broker to end')
+    },
     async freeze (name) {
       await signal(name, 'SIGSTOP')
       t.teardown(async () => await signal(name, 'SIGCONT'))
@@ -86,6 +95,12 @@ export interface Servers {
   /** It hangs: connections stay open, and nothing answers. */
   freeze (name: ServerName): Promise<void>
   thaw (name: ServerName): Promise<void>
+  /** It is shut down in an orderly way, and its port refuses connections. */
+  stop (name: ServerName): Promise<void>
+  /** One of several brokers ends as with kill -9. */
+  killBroker (index: number): Promise<void>
+  /** Starts whatever is down, and resolves when it answers. */
+  start (): Promise<void>
 }
 
 /** Stores of a test's own, on the tests' stack or on its own servers; removed when the test ends. */
@@ -111,6 +126,7 @@ export async function stores (t: Test, dir = testStack): Promise<Settings> {
     QUERY_GRPC_PORT: 0
   }
   const admin = new pg.Pool({ connectionString: stack.POSTGRES_URL, max: 1 })
+  admin.on('error', () => {}) // the test may stop PostgreSQL
   await admin.query(`create database ${name}`)
   t.teardown(async () => {
     await until(async () => await admin.query('select pg_drop_replication_slot(slot_name) from pg_replication_slots where database = $1', [name]), 'the slot to be free')
@@ -138,19 +154,21 @@ export async function startApp (t: Test, name: AppName, settings: Settings, { re
 /** One app as a process of its own, to be killed or stopped as such. */
 export interface AppProcess {
   readonly url: string
+  readonly port: number
   kill (signal: NodeJS.Signals): void
-  readonly ended: Promise<unknown>
+  readonly ended: Promise<{ exitCode?: number | undefined }>
 }
 
-export async function startProcess (t: Test, name: AppName, settings: Settings): Promise<AppProcess> {
-  const port = await getPort()
+/** On a free port, unless the settings say which; `main` is another program in its place. */
+export async function startProcess (t: Test, name: AppName, settings: Settings, main = `apps/${name}/main.ts`): Promise<AppProcess> {
+  const port = settings[portOf[name]] || await getPort()
   const env = Object.fromEntries(Object.entries({ ...settings, [portOf[name]]: port }).map(([variable, value]) => [variable, String(value)]))
-  const child = execa(process.execPath, [...nodeFlags(name), `apps/${name}/main.ts`], { env, stdin: 'ignore', stdout: 'ignore', stderr: 'inherit', reject: false })
+  const child = execa(process.execPath, [...nodeFlags(name), main], { env, stdin: 'ignore', stdout: 'ignore', stderr: 'inherit', reject: false })
   t.teardown(async () => {
     child.kill('SIGKILL')
     await child
   })
-  return { url: `http://127.0.0.1:${port}`, kill: signal => { child.kill(signal) }, ended: child }
+  return { url: `http://127.0.0.1:${port}`, port, kill: signal => { child.kill(signal) }, ended: child }
 }
 
 const portOf = { gateway: 'GATEWAY_PORT', relay: 'RELAY_PORT', projector: 'PROJECTOR_PORT', query: 'QUERY_HTTP_PORT' } as const

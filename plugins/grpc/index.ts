@@ -2,13 +2,15 @@
 import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import fp from 'fastify-plugin'
-import { Server, ServerCredentials } from '@grpc/grpc-js'
+import { Server } from '@grpc/grpc-js'
 import protoLoader from '@grpc/proto-loader'
 import { ReflectionService } from '@grpc/reflection'
 import { HealthImplementation, protoPath as healthProto } from 'grpc-health-check'
 import type { FastifyInstance } from 'fastify'
 import { protoRoot } from '@bifold/proto'
-import { healthOf } from '@bifold/service'
+import { drainOf, healthOf } from '@bifold/service'
+import { makeListener, type Listener } from './listener.ts'
+import { makeStreams } from './streams.ts'
 
 export interface GrpcOptions { host: string, port: number }
 
@@ -29,16 +31,18 @@ const serverOptions = {
 
 export default fp<GrpcOptions>(async (app, { host, port }) => {
   const server = new Server(serverOptions)
+  const listener = makeListener(server)
   let bound = 0
   app.decorate('grpc', { server, port: () => bound } satisfies Grpc)
 
   const files = readdirSync(protoRoot, { recursive: true, encoding: 'utf8' }).filter(file => file.endsWith('.proto') && !file.includes('node_modules'))
   // keepCase: reflection must tell the names as the .proto files have them.
   const definitions = protoLoader.loadSync([...files, healthProto], { keepCase: true, includeDirs: [protoRoot, join(healthProto, '../..')] })
-  new ReflectionService(definitions as never).addToServer(server)
+  const streams = makeStreams(server)
+  new ReflectionService(definitions as never).addToServer(streams.server)
 
   const health = new HealthImplementation({ '': 'NOT_SERVING' })
-  health.addToServer(server)
+  health.addToServer(streams.server as Server)
   let timer: NodeJS.Timeout | undefined
   let closing = false
   const tell = async () => {
@@ -48,22 +52,25 @@ export default fp<GrpcOptions>(async (app, { host, port }) => {
     timer = setTimeout(tell, healthMs)
   }
   app.addHook('onReady', async () => {
-    bound = await new Promise<number>((resolve, reject) => server.bindAsync(`${host}:${port}`, ServerCredentials.createInsecure(), (error, at) => error === null ? resolve(at) : reject(error)))
+    bound = await listener.listen(host, port)
     app.log.info({ host, port: bound }, 'gRPC server listening')
     void tell() // not waited for: a server that is away must not hold up the boot
   })
+  drainOf(app).refusing(listener.refuse)
   app.addHook('preClose', async () => {
     closing = true
     clearTimeout(timer)
     health.setStatus('', 'NOT_SERVING')
-    await shutdown(server)
+    listener.refuse()
+    streams.end() // a watcher stays for ever, and its connection would be cut
+    await shutdown(server, listener)
   })
 }, { name: 'grpc', dependencies: ['health'] })
 
 export const grpcOf = (app: FastifyInstance): Grpc => app.getDecorator<Grpc>('grpc')
 
-async function shutdown (server: Server) {
+async function shutdown (server: Server, { ended }: Listener) {
   const timer = setTimeout(() => server.forceShutdown(), closeMs)
-  await new Promise<void>(resolve => server.tryShutdown(() => resolve()))
+  await Promise.all([new Promise<void>(resolve => server.tryShutdown(() => resolve())), ended])
   clearTimeout(timer)
 }

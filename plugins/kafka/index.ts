@@ -13,6 +13,7 @@ export interface KafkaOptions { brokers: string }
 
 const connectMs = 3000
 const requestMs = 30_000 // a broker that takes over the leadership of a partition answers within
+const againMs = { initialRetryTime: 100, maxRetryTime: 1000 } // kafkajs would double its pauses up to 30 s: a broker that is back would be waited for in vain
 const healthAgeMs = 1000 // health and metrics may ask many times a second, Kafka is asked once
 
 export default fp<KafkaOptions>(async (app, { brokers }) => {
@@ -49,6 +50,7 @@ export function connect (brokers: string, log: FastifyBaseLogger, guard?: () => 
     brokers: brokers.split(',').map(broker => broker.trim()),
     connectionTimeout: connectMs,
     requestTimeout: requestMs,
+    retry: againMs,
     ...guard === undefined ? {} : { socketFactory: guarded(guard) },
     logCreator: () => ({ namespace, level, log: { message, logger, timestamp, ...rest } }) => {
       // kafkajs calls an error what it goes on to try again: a warning here, since who called hears of what stays wrong.

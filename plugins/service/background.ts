@@ -22,7 +22,7 @@ export async function aborted (signal: AbortSignal): Promise<void> {
 
 export type Background = (name: string, run: (work: Work) => Promise<void>) => void
 
-const pauseMs = { first: 100, longest: 5000 } // soon enough not to be noticed; seldom enough not to be a burden
+const pauseMs = { first: 100, longest: 2000 } // soon enough not to be noticed, also by who waits for a server that is back; seldom enough not to be a burden
 
 export default fp(async app => {
   const background: Background = (name, run) => {

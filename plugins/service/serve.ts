@@ -7,6 +7,7 @@ import fp from 'fastify-plugin'
 import { pino, type DestinationStream } from 'pino'
 import problem, { clientError } from '@bifold/problem'
 import background from './background.ts'
+import { drainOf, makeDrain } from './drain.ts'
 import health from './health.ts'
 import metrics from './metrics.ts'
 import { makePeers, supervise, type Peers } from './workers.ts'
@@ -52,10 +53,7 @@ export async function build<Config> (app: App<Config>, config: Config, { name, l
   })
   server.server.maxConnections = connectionsMax
   server.addHook('onRequest', async (request, reply) => { reply.header('x-request-id', request.id) })
-  // A connection that is kept alive after the last answer would hold up the close until it times out.
-  let closing = false
-  server.addHook('preClose', async () => { closing = true })
-  server.addHook('onSend', async (_, reply) => { if (closing) reply.header('connection', 'close') })
+  server.decorate('drain', makeDrain(server))
   server.removeContentTypeParser('text/plain') // Fastify takes it by default; nothing of ours does
   await server.register(problem)
   await server.register(health, { peers })
@@ -77,6 +75,7 @@ export async function serve<Config> (app: App<Config>, config: Config, listen: L
     closing = true // by Ctrl-C, which reaches the workers too, or by the primary
     if (err) server.log.fatal({ err }, 'closing after an error')
     else server.log.info({ signal }, 'closing')
+    await drainOf(server).begin()
     await server.close()
   })
   const closeOnce = () => { if (!closing) void grace.close() }

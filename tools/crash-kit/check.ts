@@ -3,7 +3,6 @@ import { sql } from 'kysely'
 import { modules } from '@bifold/modules'
 import { connect as connectMongo } from '@bifold/mongo'
 import { connect as connectPostgres } from '@bifold/postgres'
-import type { StackEnv } from '@bifold/stack'
 import { comparable, compare } from '../compare.ts'
 import type { Told } from './chaos.ts'
 import type { Record } from './load.ts'
@@ -17,13 +16,16 @@ interface Event { readonly id: string, readonly version: number, readonly type: 
 const shownMax = 3 // of each kind; the data are there for a look with --keep
 const types = { add: 'BookAdded', revise: 'BookRevised', withdraw: 'BookWithdrawn' }
 
+/** Where the events, the messages and the read models are. */
+export interface Stores { readonly POSTGRES_URL: string, readonly KAFKA_BROKERS: string, readonly MONGO_URL: string, readonly EVENTS_TOPIC?: string }
+
 /** Every way in which a promise can be broken, and how often it was. */
-export async function check (env: StackEnv, record: Record): Promise<Finding[]> {
+export async function check (env: Stores, record: Record): Promise<Finding[]> {
   const db = connectPostgres(env.POSTGRES_URL, 1)
   const mongo = connectMongo(env.MONGO_URL, 1)
   try {
     const { rows } = await sql<Event>`select aggregate_id as id, version, type, coalesce((value->'data'->>'price')::bigint, -1) as price from events order by position`.execute(db)
-    const messages = await readTopic(env.KAFKA_BROKERS)
+    const messages = await readTopic(env.KAFKA_BROKERS, env.EVENTS_TOPIC)
     const comparisons = await Promise.all(comparable(modules).map(async aggregate => await compare(db, mongo.db() as never, aggregate)))
     return [
       finding('lost: answered, but not in PostgreSQL', lostAnswers(record, rows)),

@@ -4,7 +4,29 @@ import { setTimeout } from 'node:timers/promises'
 import { Agent, request } from 'undici'
 import { makeRandom, type Random } from './random.ts'
 
-export interface LoadOptions { readonly gateway: string, readonly query: string, readonly clients: number, readonly seed: number }
+export interface LoadOptions {
+  /** Base URLs: a client goes on to the next one when a connection is refused, as behind a balancer. */
+  readonly gateways: readonly string[]
+  readonly queries: readonly string[]
+  readonly clients: number
+  readonly seed: number
+  /** How long each client rests between two requests; 0 if not given. */
+  readonly restMs?: number
+  /** Told what became of each request. */
+  readonly seen?: (request: Seen) => void
+}
+
+/** One request, from its beginning to its answer, or to the error without one. Times are of Date.now(). */
+export interface Seen {
+  readonly to: 'gateways' | 'queries'
+  readonly begun: number
+  readonly ended: number
+  /** Where it was answered, or not. */
+  readonly url: string
+  readonly status?: number
+  readonly retryAfter?: string
+  readonly error?: string
+}
 
 type Kind = 'add' | 'revise' | 'withdraw'
 
@@ -41,7 +63,7 @@ export function startLoad (options: LoadOptions): Load {
   const agent = new Agent({ connections: options.clients, connect: { timeout: attemptMs }, headersTimeout: attemptMs, bodyTimeout: attemptMs })
   const stopping = { at: 0 }
   const clients = Array.from({ length: options.clients }, async (_, index) =>
-    await client({ ...options, agent, record, shared, stopping, random: makeRandom(options.seed * 1000 + index) }))
+    await client({ ...options, agent, record, shared, stopping, random: makeRandom(options.seed * 1000 + index), at: { gateways: index, queries: index } }))
   return {
     async stop () {
       stopping.at = Date.now()
@@ -52,7 +74,7 @@ export function startLoad (options: LoadOptions): Load {
   }
 }
 
-interface Client extends LoadOptions { readonly agent: Agent, readonly record: Record, readonly shared: Book[], readonly stopping: { at: number }, readonly random: Random }
+interface Client extends LoadOptions { readonly agent: Agent, readonly record: Record, readonly shared: Book[], readonly stopping: { at: number }, readonly random: Random, readonly at: { gateways: number, queries: number } }
 
 async function client (self: Client): Promise<void> {
   const { random, stopping, shared } = self
@@ -65,6 +87,7 @@ async function client (self: Client): Promise<void> {
     else if (dice <= 88) await withdraw(self, random.of(own))
     else await read(self, random.of(own))
     if (own.length > booksMax) own.splice(0, 1)
+    if (self.restMs !== undefined) await setTimeout(self.restMs)
   }
 }
 
@@ -106,16 +129,17 @@ async function withdraw (self: Client, book: Book) {
   self.record.answered.push({ kind: 'withdraw', ...answer, price: -1 })
 }
 
-async function read ({ query, agent, record }: Client, book: Book) {
-  const response = await request(`${query}/books/${book.id}`, { dispatcher: agent }).catch(() => undefined)
+async function read (self: Client, book: Book) {
+  const { record } = self
+  const response = await send(self, 'queries', 'GET', `/books/${book.id}`).catch(() => undefined)
   if (response === undefined) return
-  const body = await response.body.json().catch(() => undefined) as { version?: number } | undefined
+  const body = response.body as { version?: number } | undefined
   record.reads++
-  if (response.statusCode === 200 && body?.version !== undefined) {
+  if (response.status === 200 && body?.version !== undefined) {
     if (body.version < book.seen) record.wrong.push(`${book.id} was read at version ${book.seen}, and then at ${body.version}`)
     if (body.version > book.version && !book.withdrawn) record.unknown += 0 // a command of ours whose answer was given up has been done
     book.seen = body.version
-  } else if (response.statusCode === 404 && book.seen > 0 && !book.withdrawn) {
+  } else if (response.status === 404 && book.seen > 0 && !book.withdrawn) {
     record.wrong.push(`${book.id} was read at version ${book.seen}, and then was not there`)
   }
 }
@@ -126,19 +150,18 @@ function check ({ record }: Client, right: boolean, otherwise: string) {
 
 /** Sends a command with its key until it is answered for good. */
 async function command (self: Client, kind: Kind, method: 'POST' | 'PATCH' | 'DELETE', path: string, body?: object): Promise<{ id: string, version: number } | undefined> {
-  const { gateway, agent, record, stopping, random } = self
+  const { record, stopping, random } = self
   const headers = { 'idempotency-key': randomUUID(), ...body === undefined ? {} : { 'content-type': 'application/json' } }
   while (stopping.at === 0 || Date.now() < stopping.at + giveUpMs) {
     try {
-      const response = await request(`${gateway}${path}`, { method, headers, dispatcher: agent, ...body === undefined ? {} : { body: JSON.stringify(body) } })
-      const answer = await response.body.json() as { id: string, version: number, code?: string }
-      if (response.statusCode < 300) return { id: answer.id, version: answer.version }
-      if (response.statusCode < 500) {
+      const { status, body: answer } = await send(self, 'gateways', method, path, headers, body) as { status: number, body: { id: string, version: number, code?: string } }
+      if (status < 300) return { id: answer.id, version: answer.version }
+      if (status < 500) {
         record.refused++
-        if (answer.code !== 'BOOKS_WITHDRAWN' && answer.code !== 'BOOKS_NOT_FOUND') record.wrong.push(`${kind}: ${response.statusCode} ${JSON.stringify(answer)}`)
+        if (answer.code !== 'BOOKS_WITHDRAWN' && answer.code !== 'BOOKS_NOT_FOUND') record.wrong.push(`${kind}: ${status} ${JSON.stringify(answer)}`)
         return undefined
       }
-      if (response.statusCode !== 503) record.wrong.push(`${kind}: ${response.statusCode} ${JSON.stringify(answer)}`)
+      if (status !== 503) record.wrong.push(`${kind}: ${status} ${JSON.stringify(answer)}`)
     } catch {
       // Nobody answered: the gateway is down or paused, or was killed before it could.
     }
@@ -146,4 +169,27 @@ async function command (self: Client, kind: Kind, method: 'POST' | 'PATCH' | 'DE
   }
   record.unknown++
   return undefined
+}
+
+/** One request, to the server that the last one went to; to the next one if that refuses the connection. */
+async function send (self: Client, to: Seen['to'], method: 'GET' | 'POST' | 'PATCH' | 'DELETE', path: string, headers: Readonly<{ [name: string]: string }> = {}, body?: object): Promise<{ status: number, body: unknown }> {
+  const { agent, at, seen } = self
+  const urls = self[to]
+  const begun = Date.now()
+  for (let refused = 1; ; refused++) {
+    const url = urls[at[to] % urls.length]!
+    try {
+      const response = await request(`${url}${path}`, { method, headers, dispatcher: agent, ...body === undefined ? {} : { body: JSON.stringify(body) } })
+      const answer = await response.body.json()
+      seen?.({ to, begun, ended: Date.now(), url, status: response.statusCode, retryAfter: String(response.headers['retry-after'] ?? '') })
+      return { status: response.statusCode, body: answer }
+    } catch (error) {
+      const { code = '', message } = error as { code?: string, message: string }
+      if (code === 'ECONNREFUSED' && refused < urls.length) at[to]++
+      else {
+        seen?.({ to, begun, ended: Date.now(), url, error: `${code} ${message}` })
+        throw error
+      }
+    }
+  }
 }

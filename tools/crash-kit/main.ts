@@ -44,15 +44,16 @@ async function run ({ seconds, seed, brokers, dir, bug, keep }: Options): Promis
   const ports: Ports = { GATEWAY_PORT: await getPort(), QUERY_HTTP_PORT: await getPort(), QUERY_GRPC_PORT: await getPort(), PROJECTOR_PORT: await getPort(), PROJECTOR_2_PORT: await getPort(), RELAY_PORT: await getPort() }
   const actors = await startActors({ dir, apps, env: { ...env }, ports })
   try {
-    const urls = { gateway: `http://127.0.0.1:${ports.GATEWAY_PORT}`, query: `http://127.0.0.1:${ports.QUERY_HTTP_PORT}` }
+    const urls = { gateways: [`http://127.0.0.1:${ports.GATEWAY_PORT}`], queries: [`http://127.0.0.1:${ports.QUERY_HTTP_PORT}`] }
     const load = startLoad({ ...urls, clients, seed })
+    const all = [ports.GATEWAY_PORT, ports.QUERY_HTTP_PORT, ports.PROJECTOR_PORT, ports.PROJECTOR_2_PORT, ports.RELAY_PORT]
     const begun = Date.now()
-    const told = await chaos({ actors, seconds, seed, ready: async () => await whyNotReady(ports) === '', say: line => console.log(`${((Date.now() - begun) / 1000).toFixed(1).padStart(6)} s  ${line}`) })
+    const told = await chaos({ actors, seconds, seed, ready: async () => await whyNotReady({ all }) === '', say: line => console.log(`${((Date.now() - begun) / 1000).toFixed(1).padStart(6)} s  ${line}`) })
     const healed = Date.now()
     await actors.heal()
     await setTimeout(1000) // commands meet healthy servers again
     const record = await load.stop()
-    const settledMs = await untilSettled(ports, healed)
+    const settledMs = await untilSettled({ ...ports, all }, healed)
     const verdict = await check(env, record)
     console.log(`\n${verdictTable({ seed, seconds, brokers, chaos: told, record, settledMs, verdict })}`)
     return verdict.every(({ count }) => count === 0)

@@ -1,12 +1,14 @@
 /** Waits until all apps are ready again and nothing is left to be done. */
 import { setTimeout } from 'node:timers/promises'
-import type { Ports } from './actors.ts'
+
+/** Of all apps that are to be ready, and of those that know how far they are. */
+export interface Settling { readonly all: readonly number[], readonly RELAY_PORT: number, readonly PROJECTOR_PORT: number }
 
 const settleMs = 120_000 // a backlog of what was written while a server was down takes seconds
 const pollMs = 200
 
 /** @returns how long after `since` it was so, in milliseconds */
-export async function untilSettled (ports: Ports, since: number): Promise<number> {
+export async function untilSettled (ports: Settling, since: number): Promise<number> {
   const end = Date.now() + settleMs
   let why = ''
   while (Date.now() < end) {
@@ -22,8 +24,8 @@ export async function untilSettled (ports: Ports, since: number): Promise<number
 }
 
 /** What the apps say, if one of them is not ready; else nothing. */
-export async function whyNotReady (ports: Ports): Promise<string> {
-  const reasons = await Promise.all([ports.GATEWAY_PORT, ports.QUERY_HTTP_PORT, ports.PROJECTOR_PORT, ports.PROJECTOR_2_PORT, ports.RELAY_PORT].map(async port => await unready(port)))
+export async function whyNotReady ({ all }: Pick<Settling, 'all'>): Promise<string> {
+  const reasons = await Promise.all(all.map(async port => await unready(port)))
   return reasons.join(' ').trim()
 }
 

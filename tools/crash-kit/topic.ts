@@ -4,16 +4,16 @@ import { connect } from '@bifold/kafka'
 
 export interface Message { readonly id: string, readonly version: number, readonly partition: number }
 
-const topic = 'cqrstopic'
 const silent = { warn () {}, debug () {} }
 
-export async function readTopic (brokers: string): Promise<Message[]> {
+export async function readTopic (brokers: string, topic = 'cqrstopic'): Promise<Message[]> {
   const kafka = connect(brokers, silent as never)
   const admin = kafka.admin()
   await admin.connect()
   const left = new Map((await admin.fetchTopicOffsets(topic)).filter(({ low, high }) => low !== high).map(({ partition, high }) => [partition, Number(high)]))
   await admin.disconnect()
   const messages: Message[] = []
+  const read = new Map<number, bigint>()
   if (left.size === 0) return messages
   const consumer = kafka.consumer({ groupId: `crash-kit-${randomUUID()}`, maxWaitTimeInMs: 100 })
   const done = Promise.withResolvers<void>()
@@ -24,6 +24,9 @@ export async function readTopic (brokers: string): Promise<Message[]> {
     await consumer.run({
       autoCommit: false,
       eachMessage: async ({ partition, message: { key, headers, offset, ...message } }) => {
+        // A consumer that loses its place in the group begins at the beginning again: read twice is not written twice.
+        if (BigInt(offset) <= (read.get(partition) ?? -1n)) return
+        read.set(partition, BigInt(offset))
         // A marker of Kafka's own is passed over.
         if (!('isControlRecord' in message && message.isControlRecord === true)) messages.push({ partition, id: key?.toString() ?? '', version: Number(headers?.['ce_version']?.toString()) })
         if (Number(offset) >= left.get(partition)! - 1) left.delete(partition)

@@ -1,0 +1,27 @@
+/** Listens for a gRPC server, and can stop doing so while the connections that are there go on, which grpc-js itself cannot. */
+import { once } from 'node:events'
+import net, { type AddressInfo } from 'node:net'
+import { ServerCredentials, type Server } from '@grpc/grpc-js'
+
+export interface Listener {
+  listen (host: string, port: number): Promise<number>
+  /** Refuses new connections. A call that is sent away afterwards is tried again by its client, but only once: so on no connection that is sent away too. */
+  refuse (): void
+  /** Resolves after `refuse`, when the last connection has ended: grpc-js waits for those that it has listened for itself only. */
+  readonly ended: Promise<void>
+}
+
+export function makeListener (server: Server): Listener {
+  const injector = server.createConnectionInjector(ServerCredentials.createInsecure())
+  const listening = net.createServer(socket => injector.injectConnection(socket))
+  const ended = Promise.withResolvers<void>()
+  return {
+    async listen (host, port) {
+      listening.listen(port, host)
+      await once(listening, 'listening')
+      return (listening.address() as AddressInfo).port
+    },
+    refuse () { listening.close(() => ended.resolve()) }, // told also if it has never listened
+    ended: ended.promise
+  }
+}

@@ -1,0 +1,114 @@
+/** Each app is stopped under load as an orchestrator stops it: what was accepted is answered, and a rolling restart fails no request. */
+import t, { type Test } from 'tap'
+import { once } from 'node:events'
+import { setTimeout } from 'node:timers/promises'
+import { credentials, loadPackageDefinition, status, type ClientDuplexStream, type ClientReadableStream, type StatusObject } from '@grpc/grpc-js'
+import protoLoader from '@grpc/proto-loader'
+import { protoPath } from 'grpc-health-check'
+import getPort from 'get-port'
+import { sql } from 'kysely'
+import { connect } from '@bifold/postgres'
+import { kafkaFor, startProcess, stores, until, type Settings } from './pipeline.ts'
+import { callAll, system, type Counts } from './system.ts'
+
+const load = { clients: 16, restMs: 5 } // moderate: what is in flight counts, not how much
+const handOverMaxMs = 5000 // a lease that is not given back lasts 6 s, a session in the group 10 s
+const streamsMaxMs = 4000 // calls that do not end are cut off after 5 s
+const stopMaxMs = 10_000 // below the 15 s after which an app ends by force
+
+const reflectionProto = new URL('../proto/grpc/reflection/v1/reflection.proto', import.meta.resolve('@grpc/reflection')).pathname
+
+/** A client of one of the standard services. */
+function client (path: string, service: string, port: number) {
+  const found = service.split('.').reduce((within, name) => (within as Record<string, unknown>)[name], loadPackageDefinition(protoLoader.loadSync(path, { keepCase: true, enums: String })) as unknown)
+  const Client = found as new (...args: unknown[]) => Record<string, (...args: unknown[]) => unknown> & { close (): void }
+  return new Client(`127.0.0.1:${port}`, credentials.createInsecure())
+}
+
+/** Restarts each process in turn, under load, and compares everything afterwards. */
+async function roll (t: Test, settings: Settings, counts: Counts) {
+  const all = await system(t, settings, counts)
+  const running = all.load(load)
+  const calls = callAll(all, { callers: 12, restMs: 1 })
+  for (const member of all.members) {
+    await setTimeout(500) // some work between two restarts
+    const { exitCode, tookMs } = await member.stop()
+    t.equal(exitCode, 0, `${member.app} ends by itself`)
+    t.ok(tookMs < stopMaxMs, `${member.app} ended after ${tookMs} ms`)
+    t.comment(`${member.app} ended after ${tookMs} ms`)
+    await member.start({ ready: member.app !== 'relay' })
+  }
+  await calls.stop()
+  const record = await running.stop()
+  const failed = running.seen.filter(({ status, error }) => error !== undefined || status! >= 500)
+  t.comment(`${running.seen.length} requests over HTTP, ${calls.answered} calls over gRPC`)
+  t.ok(record.answered.length > 1000 && calls.answered > 1000, 'there was load')
+  t.same(failed.map(({ to, url, status, error }) => `${to} ${url} ${status ?? ''} ${error ?? ''}`), [], 'each request over HTTP was answered')
+  t.same(calls.failed.map(({ error }) => error.message), [], 'each call over gRPC was answered')
+  await all.verdict(t, record)
+}
+
+t.test('a rolling restart of two of each fails no request', async t => await roll(t, await stores(t), { gateway: 2, relay: 2, projector: 2, query: 2 }))
+
+t.test('nor does one of gateways and query services of several processes each', async t => await roll(t, { ...await stores(t), WORKERS: 2 }, { gateway: 2, query: 2 }))
+
+t.test('the relay and the projector hand over at once, and leave nothing held', async t => {
+  const settings = await stores(t)
+  const all = await system(t, settings, { relay: 2, projector: 2 })
+  const running = all.load(load)
+  const db = connect(settings.POSTGRES_URL, 1)
+  t.teardown(async () => await db.destroy())
+  const admin = kafkaFor(settings).admin()
+  await admin.connect()
+  t.teardown(async () => await admin.disconnect())
+  const isReady = async (url: string) => (await fetch(`${url}/health/ready`)).ok
+  await setTimeout(1000)
+
+  const [relay, standby] = all.of('relay')
+  t.match(await relay!.stop(), { exitCode: 0 })
+  const freed = Date.now()
+  await until(async () => await isReady(standby!.url), 'the standby')
+  t.comment(`the other relay is at work after ${Date.now() - freed} ms`)
+  t.ok(Date.now() - freed < handOverMaxMs, 'the lease was given back')
+  const { rows } = await sql<{ senders: number }>`select count(*)::int as senders from pg_stat_replication where application_name = 'bifold-relay'`.execute(db)
+  t.ok(rows[0]!.senders >= 1, 'PostgreSQL streams')
+
+  const [projector, other] = all.of('projector')
+  t.match(await projector!.stop(), { exitCode: 0 })
+  const left = Date.now()
+  const group = `bifold-projector.${new URL(settings.MONGO_URL).pathname.slice(1)}.${settings.EVENTS_TOPIC}`
+  t.equal((await admin.describeGroups([group])).groups[0]!.members.length, 1, 'it has left the group, and its session need not expire')
+  await until(async () => await isReady(other!.url) && Number(/^bifold_projector_oldest_seconds (.+)$/m.exec(await (await fetch(`${other!.url}/metrics`)).text())![1]) < 1, 'the other projector')
+  t.comment(`the other projector has all partitions, and is not behind, after ${Date.now() - left} ms`)
+  t.ok(Date.now() - left < handOverMaxMs, 'before a session would expire')
+  await relay!.start({ ready: false })
+  await projector!.start()
+  await all.verdict(t, await running.stop())
+})
+
+t.test('streams over gRPC are ended and not broken', async t => {
+  const settings = { ...await stores(t), QUERY_GRPC_PORT: await getPort() }
+  const query = await startProcess(t, 'query', settings)
+  await until(async () => (await fetch(`${query.url}/health/ready`)).ok, 'the query service')
+  const health = client(protoPath, 'grpc.health.v1.Health', settings.QUERY_GRPC_PORT)
+  const reflection = client(reflectionProto, 'grpc.reflection.v1.ServerReflection', settings.QUERY_GRPC_PORT)
+  t.teardown(() => {
+    health.close()
+    reflection.close()
+  })
+  const watched = health['Watch']!({ service: '' }) as ClientReadableStream<{ status: string }>
+  const told: string[] = []
+  watched.on('data', ({ status }) => told.push(status))
+  const reflected = reflection['ServerReflectionInfo']!() as ClientDuplexStream<object, object>
+  reflected.write({ list_services: '' })
+  await once(reflected, 'data')
+  await until(async () => told.includes('SERVING'), 'the watcher to be told')
+  const statuses = [watched, reflected].map(async stream => (await once(stream, 'status') as [StatusObject])[0])
+  const begun = Date.now()
+  query.kill('SIGTERM')
+  t.match(await Promise.all(statuses), [{ code: status.OK }, { code: status.OK }])
+  t.equal(told.at(-1), 'NOT_SERVING', 'the watcher was told before')
+  t.match(await query.ended, { exitCode: 0 })
+  t.comment(`it ended after ${Date.now() - begun} ms`)
+  t.ok(Date.now() - begun < streamsMaxMs, 'nobody was waited for in vain')
+})
