@@ -70,6 +70,20 @@ function refused (t: Test, requests: readonly Seen[]) {
   t.ok(longest < answerMaxMs, `the slowest answer took ${longest} ms`)
 }
 
+/** What every app had in memory and at hand, at most. */
+function bounded (t: Test, samples: readonly Sample[]) {
+  for (const app of ['gateway', 'relay', 'projector', 'query'] as const) {
+    const most = Math.max(...samples.filter(sample => sample.app === app).map(({ residentBytes }) => residentBytes))
+    t.comment(`${app} had ${Math.round(most / 1e6)} MB at most`)
+    t.ok(most < residentMaxBytes, `${app} had ${Math.round(most / 1e6)} MB at most`)
+  }
+  for (const app of ['relay', 'projector'] as const) {
+    const most = Math.max(...samples.filter(sample => sample.app === app).map(({ waiting }) => waiting))
+    t.comment(`${app} had ${most} events at hand at most`)
+    t.ok(most < waitingMax[app], `${app} had ${most} events at hand at most`)
+  }
+}
+
 const countEvents = async (db: Db) => (await sql<{ events: number }>`select count(*) as events from events`.execute(db)).rows[0]!.events
 
 t.test('servers that are away', async t => {
@@ -142,16 +156,7 @@ t.test('servers that are away', async t => {
     t.same(refusals.filter(({ retryAfter }) => retryAfter !== '1'), [], 'each refusal tells when to come again')
     t.equal(await watched.sum('gateway', 'bifold_commands_total', 'outcome="UNAVAILABLE"'), refusals.length, 'and is counted')
     t.equal(record.unknown, 0)
-    for (const app of ['gateway', 'relay', 'projector', 'query'] as const) {
-      const most = Math.max(...watched.samples.filter(sample => sample.app === app).map(({ residentBytes }) => residentBytes))
-      t.comment(`${app} had ${Math.round(most / 1e6)} MB at most`)
-      t.ok(most < residentMaxBytes, `${app} had ${Math.round(most / 1e6)} MB at most`)
-    }
-    for (const app of ['relay', 'projector'] as const) {
-      const most = Math.max(...watched.samples.filter(sample => sample.app === app).map(({ waiting }) => waiting))
-      t.comment(`${app} had ${most} events at hand at most`)
-      t.ok(most < waitingMax[app], `${app} had ${most} events at hand at most`)
-    }
+    bounded(t, watched.samples)
     t.comment(`${record.answered.length} commands answered, ${refusals.length} refusals, ${record.reads} reads`)
     await all.verdict(t, record)
   })
