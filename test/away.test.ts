@@ -70,6 +70,23 @@ function refused (t: Test, requests: readonly Seen[]) {
   t.ok(longest < answerMaxMs, `the slowest answer took ${longest} ms`)
 }
 
+/** The relay says how many events are committed and not in Kafka, and for how long. */
+async function behind (t: Test, db: Db, watched: ReturnType<typeof watch>) {
+  const before = await countEvents(db) - await watched.figure('relay', 'bifold_relay_events_total')
+  const lag = await watched.figure('relay', 'bifold_relay_lag_events')
+  const after = await countEvents(db) - await watched.figure('relay', 'bifold_relay_events_total')
+  t.ok(before <= lag && lag <= after && before > 0, `the relay says that it is ${lag} events behind; it is between ${before} and ${after}`)
+  const seconds = await watched.figure('relay', 'bifold_relay_oldest_seconds')
+  t.ok(Math.abs(seconds - awaySeconds) < 5, `and that the oldest has waited for ${seconds} s`)
+}
+
+function refusalsOf (t: Test, requests: readonly Seen[]): Seen[] {
+  const refusals = requests.filter(({ status }) => status === 503)
+  t.ok(refusals.length > 0)
+  t.same(refusals.filter(({ retryAfter }) => retryAfter !== '1'), [], 'each refusal tells when to come again')
+  return refusals
+}
+
 /** What every app had in memory and at hand, at most. */
 function bounded (t: Test, samples: readonly Sample[]) {
   for (const app of ['gateway', 'relay', 'projector', 'query'] as const) {
@@ -97,7 +114,7 @@ t.test('servers that are away', async t => {
   const calls = callAll(all, { callers: 2, restMs: 20 })
   await setTimeout(3000) // the load as it is in good times
   const to = (name: Seen['to']) => load.seen.filter(request => request.to === name)
-  const failedCalls = ({ down, starting }: Outage) => calls.failed.filter(({ begun, ended }) => begun > down && ended < starting)
+  const failedCalls = (outage: Outage) => within(outage, calls.failed)
   const outages: Outage[] = []
 
   await t.test('PostgreSQL: commands are refused, queries go on', async t => {
@@ -113,12 +130,7 @@ t.test('servers that are away', async t => {
 
   await t.test('Kafka: commands are accepted, queries go on', async t => {
     const outage = await away(t, all, own, 'kafka', async () => {
-      const before = await countEvents(db) - await watched.figure('relay', 'bifold_relay_events_total')
-      const lag = await watched.figure('relay', 'bifold_relay_lag_events')
-      const after = await countEvents(db) - await watched.figure('relay', 'bifold_relay_events_total')
-      t.ok(before <= lag && lag <= after && before > 0, `the relay says that it is ${lag} events behind; it is between ${before} and ${after}`)
-      const seconds = await watched.figure('relay', 'bifold_relay_oldest_seconds')
-      t.ok(Math.abs(seconds - awaySeconds) < 5, `and that the oldest has waited for ${seconds} s`)
+      await behind(t, db, watched)
       t.same(await watched.figure('projector', 'bifold_projector_lag_events'), NaN, 'nobody knows how far the projector is behind')
     })
     outages.push(outage)
@@ -151,9 +163,7 @@ t.test('servers that are away', async t => {
     t.same(unanswered(to('queries').filter(request => !during('mongo', request))), [], 'queries only while MongoDB is')
     t.same(calls.failed.filter(request => !during('mongo', request)), [], 'also over gRPC')
     t.same(to('gateways').filter(({ error }) => error !== undefined).map(({ error }) => error), [], 'each command was answered')
-    const refusals = to('gateways').filter(({ status }) => status === 503)
-    t.ok(refusals.length > 0)
-    t.same(refusals.filter(({ retryAfter }) => retryAfter !== '1'), [], 'each refusal tells when to come again')
+    const refusals = refusalsOf(t, to('gateways'))
     t.equal(await watched.sum('gateway', 'bifold_commands_total', 'outcome="UNAVAILABLE"'), refusals.length, 'and is counted')
     t.equal(record.unknown, 0)
     bounded(t, watched.samples)
