@@ -30,7 +30,9 @@ async function pour (t: Test, settings: Settings, name: string, send: Send) {
   const kafka = kafkaFor(own)
   const admin = kafka.admin()
   await admin.connect()
-  await admin.createTopics({ waitForLeaders: true, topics: [{ topic: own.EVENTS_TOPIC, numPartitions: partitions, replicationFactor: 3, configEntries: [{ name: 'min.insync.replicas', value: '2' }] }] })
+  await admin.createTopics({ waitForLeaders: false, topics: [{ topic: own.EVENTS_TOPIC, numPartitions: partitions, replicationFactor: 3, configEntries: [{ name: 'min.insync.replicas', value: '2' }] }] })
+  // kafkajs would not wait for a broker that has not heard of the topic yet.
+  await until(async () => (await admin.fetchTopicMetadata({ topics: [own.EVENTS_TOPIC] })).topics[0]!.partitions.length === partitions, 'the topic')
   await admin.disconnect()
   const sent: string[] = []
   const stopping = new AbortController()
