@@ -39,6 +39,9 @@ interface Round {
 
 const newRound = (): Round => ({ changed: new Map(), moved: new Set() })
 
+/** A command with a key would be refused, and nobody has looked yet whether it is a repetition, which has its answer. */
+class NotLooked extends Error {}
+
 /**
  * Commits a group of commands.
  *
@@ -46,13 +49,24 @@ const newRound = (): Round => ({ changed: new Map(), moved: new Set() })
  * @throws what PostgreSQL refused; then nothing of the group is done
  */
 export async function commit (db: Db, requests: readonly Request[]): Promise<Outcome[]> {
+  try {
+    // Keys are new, as a rule: then to look for their answers would be a round trip for nothing.
+    return await commitOnce(db, requests, { looking: false })
+  } catch (error) {
+    if (!(error instanceof NotLooked) && (error as { constraint?: string }).constraint !== 'idempotency_keys_pkey') throw error
+    return await commitOnce(db, requests, { looking: true })
+  }
+}
+
+async function commitOnce (db: Db, requests: readonly Request[], { looking }: { looking: boolean }): Promise<Outcome[]> {
   const group: Group = { states: new Map(), rounds: [newRound()], events: [], answers: new Map(), newKeys: new Set() }
   try {
     return await transaction(db, async tx => {
       await loadStates(tx, requests, group)
       // After the locks: who repeats a request that is just being committed has waited for it, and sees its answer.
-      await loadAnswers(tx, requests, group)
+      if (looking) await loadAnswers(tx, requests, group)
       const outcomes = requests.map(request => decide(request, group))
+      if (!looking && outcomes.some(({ ok }, index) => !ok && requests[index]!.key !== undefined)) throw new NotLooked()
       return { result: outcomes, writes: writes(tx, group) }
     })
   } catch (error) {
@@ -141,10 +155,13 @@ function writes (tx: Db, { states, rounds, events, answers, newKeys }: Group): C
   const statements: CompiledQuery[] = []
   // First: who repeats a request meets its key, and not what the first one took.
   if (newKeys.size > 0) {
-    const rows = [...newKeys].map(key => ({ key, ...answers.get(key)! }))
+    // In their order, so that two gateways lock in one order.
+    const keys = [...newKeys].sort()
+    const found = keys.map(key => answers.get(key)!)
     statements.push(sql`
       insert into idempotency_keys (key, fingerprint, answer)
-      select key, fingerprint, answer from json_to_recordset(${JSON.stringify(rows)}::json) as row (key text, fingerprint text, answer json) order by key
+      select key, fingerprint, answer::json
+      from unnest(${keys}::text[], ${found.map(({ fingerprint }) => fingerprint)}::text[], ${found.map(({ answer }) => JSON.stringify(answer))}::text[]) as row (key, fingerprint, answer)
     `.compile(tx))
   }
   for (const { changed } of rounds) {

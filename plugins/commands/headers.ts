@@ -1,5 +1,5 @@
 /** Reads the headers of a command: If-Match, Idempotency-Key, traceparent. */
-import { createHash } from 'node:crypto'
+import { hash } from 'node:crypto'
 import type { FastifyRequest } from 'fastify'
 import { Type } from 'typebox'
 import { randomBytes } from './ids.ts'
@@ -21,7 +21,7 @@ export function idempotencyKey (request: FastifyRequest): { value: string, finge
   const value = request.headers['idempotency-key']
   if (typeof value !== 'string') return undefined
   const asked = JSON.stringify([request.method, request.url, request.headers['if-match'] ?? null, sorted(request.body)])
-  return { value, fingerprint: createHash('sha256').update(asked).digest('base64url') }
+  return { value, fingerprint: hash('sha256', asked, 'base64url') }
 }
 
 // The order of a JSON object's fields means nothing.
