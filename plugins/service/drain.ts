@@ -1,8 +1,8 @@
 /** Takes leave of an app's clients before it is closed: nobody new is let in, and each connection is closed with an answer that says so. */
-import cluster from 'node:cluster'
 import net from 'node:net'
 import { setImmediate, setTimeout } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
+import type { Peers } from './workers.ts'
 
 export interface Drain {
   /** Adds how another port of the app is made to refuse new connections. */
@@ -11,12 +11,11 @@ export interface Drain {
   begin (): Promise<void>
 }
 
-const leadMs = 500 // a request that was on its way when the signal came is here by then; a client that rests for longer finds its connection closed before it asks
-const togetherMs = 100 // in which all workers of the port have got the signal
+const leadMs = 1000 // a request that was on its way when the signal came is here by then; a client that rests for longer finds its connection closed before it asks
 const pollMs = 10
 
 /** To be called while the app boots. */
-export function makeDrain (app: FastifyInstance): Drain {
+export function makeDrain (app: FastifyInstance, peers: Peers | undefined): Drain {
   const { server } = app
   // Not the close of `http`: that ends the idle connections at once, also those with a request on its way.
   const refusing = [() => { if (server.listening) net.Server.prototype.close.call(server) }]
@@ -31,7 +30,7 @@ export function makeDrain (app: FastifyInstance): Drain {
       await setImmediate()
       for (const refuse of refusing) refuse()
       // Only then: a client that is sent away connects anew, and the port is to refuse it, and not to hand it to a worker that is leaving too.
-      if (cluster.isWorker) await setTimeout(togetherMs)
+      await peers?.refusing()
       leaving = true
       const over = AbortSignal.timeout(leadMs)
       while (!over.aborted && await connections(server) > 0) await setTimeout(pollMs)

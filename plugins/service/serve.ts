@@ -53,7 +53,7 @@ export async function build<Config> (app: App<Config>, config: Config, { name, l
   })
   server.server.maxConnections = connectionsMax
   server.addHook('onRequest', async (request, reply) => { reply.header('x-request-id', request.id) })
-  server.decorate('drain', makeDrain(server))
+  server.decorate('drain', makeDrain(server, peers))
   server.removeContentTypeParser('text/plain') // Fastify takes it by default; nothing of ours does
   await server.register(problem)
   await server.register(health, { peers })

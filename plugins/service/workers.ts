@@ -10,7 +10,7 @@ type Message =
   | { readonly bifold: 'ask' | 'question', readonly topic: Topic, readonly id: number }
   | { readonly bifold: 'answer', readonly id: number, readonly answer: unknown }
   | { readonly bifold: 'answers', readonly id: number, readonly answers: Answers<unknown> }
-  | { readonly bifold: 'close' }
+  | { readonly bifold: 'close' | 'refusing' | 'leave' }
 
 /** What the workers of an app have answered, and how many have not: they are being started, or are silent although they run. */
 export interface Answers<T> { readonly answers: readonly T[], readonly starting: number, readonly silent: number }
@@ -20,12 +20,15 @@ export interface Peers {
   ask<T> (topic: Topic): Promise<Answers<T>>
   /** What this worker answers. */
   answer (topic: Topic, make: () => Promise<unknown>): void
+  /** Tells that this worker refuses new connections; resolves when all workers do that are to close, so that nobody is sent from one to the other. */
+  refusing (): Promise<void>
   /** Calls the listener when the primary wants this worker to close, or is gone. */
   onClose (listener: () => void): void
 }
 
 const answerMs: Record<Topic, number> = { ready: 3000, metrics: 8000 } // longer than a check may take; shorter than the 10 s that Prometheus waits
 const relayMs = 1000 // the primary's time on top of the workers'
+const refusingMs = 1000 // a worker that is that busy is not waited for
 const stopMs = 16_000 // a worker closes itself within 15 s; then it is killed
 
 /** In the primary: keeps `count` workers running until it is told to stop. */
@@ -33,8 +36,15 @@ export function supervise (count: number, log: FastifyBaseLogger): { stop (): Pr
   cluster.setupPrimary({ serialization: 'advanced' }) // NaN, which says that nobody knows, would not survive JSON
   const stopping = new AbortController()
   const round = makeRound(count)
+  const refusing = new Set<Worker>()
   cluster.on('message', (worker, message: Message) => {
     if (message.bifold === 'answer') round.answered(message.id, message.answer)
+    if (message.bifold === 'refusing') {
+      refusing.add(worker)
+      // One that ends by itself leaves the port to the others.
+      const leaving = stopping.signal.aborted ? round.all() : [worker]
+      if (leaving.every(one => refusing.has(one))) for (const one of leaving) send(one, { bifold: 'leave' })
+    }
     if (message.bifold === 'ask') void round.ask(message.topic).then(answers => send(worker, { bifold: 'answers', id: message.id, answers }))
   })
   const running = Array.from({ length: count }, async () => await keepRunning(async () => {
@@ -80,6 +90,7 @@ function makeRound (count: number) {
       return { answers, starting: count - asked.length, silent: asked.length - answers.length }
     },
     answered: (id: number, answer: unknown) => questions.answered(id, { answer }),
+    all: () => [...listening],
     includes: (worker: Worker) => listening.has(worker)
   }
 }
@@ -91,6 +102,7 @@ export function makePeers (): Peers | undefined {
   const makers = new Map<Topic, () => Promise<unknown>>()
   const questions = makeQuestions<Answers<never>>()
   let close = () => {}
+  const leave = Promise.withResolvers<void>()
   worker.on('message', (message: Message) => {
     switch (message.bifold) {
       case 'question':
@@ -98,6 +110,9 @@ export function makePeers (): Peers | undefined {
         break
       case 'answers':
         questions.answered(message.id, message.answers as Answers<never>)
+        break
+      case 'leave':
+        leave.resolve()
         break
       case 'close':
         close()
@@ -116,6 +131,12 @@ export function makePeers (): Peers | undefined {
       const answers = worker.isConnected() ? await questions.ask(worker, answerMs[topic] + relayMs, id => ({ bifold: 'ask', topic, id })) : undefined
       if (answers === undefined) throw new Unavailable('The primary process')
       return answers
+    },
+    async refusing () {
+      send(worker, { bifold: 'refusing' })
+      const timer = setTimeout(leave.resolve, refusingMs)
+      await leave.promise
+      clearTimeout(timer)
     },
     answer: (topic, make) => { makers.set(topic, make) },
     onClose (listener) {
