@@ -1,5 +1,7 @@
 /** gRPC: decorates `grpc`, a server with the standard health and reflection services, which listens when the app is ready. */
+import { once } from 'node:events'
 import { readdirSync } from 'node:fs'
+import { createServer, type AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import fp from 'fastify-plugin'
 import { Server, ServerCredentials } from '@grpc/grpc-js'
@@ -9,6 +11,7 @@ import { HealthImplementation, protoPath as healthProto } from 'grpc-health-chec
 import type { FastifyInstance } from 'fastify'
 import { protoRoot } from '@bifold/proto'
 import { healthOf } from '@bifold/service'
+import { boundStreams } from './streams.ts'
 
 export interface GrpcOptions { host: string, port: number }
 
@@ -20,15 +23,21 @@ export interface Grpc {
 
 const closeMs = 5000 // calls under way end within, or are cancelled
 const healthMs = 1000 // how soon a watcher hears of a change
+const connectionsMax = 2000 // a client needs one, with up to 1,000 calls at once; more are closed at once
 const serverOptions = {
   'grpc.max_receive_message_length': 1024 * 1024, // a request for 1,000 ids has 40 KB
   'grpc.max_concurrent_streams': 1000, // of one client; more wait at the client
   'grpc.keepalive_time_ms': 60_000, // finds clients that went away without a word
-  'grpc.keepalive_timeout_ms': 20_000
+  'grpc.keepalive_timeout_ms': 20_000,
+  'grpc.max_connection_idle_ms': 300_000 // without a call for so long; clients connect again by themselves
 }
 
 export default fp<GrpcOptions>(async (app, { host, port }) => {
-  const server = new Server(serverOptions)
+  const server = new Server({ ...serverOptions, interceptors: [boundStreams()] })
+  // A listener of our own, since that of grpc-js takes any number of connections.
+  const injector = server.createConnectionInjector(ServerCredentials.createInsecure())
+  const listener = createServer({ noDelay: true }, socket => injector.injectConnection(socket))
+  Object.assign(listener, { maxConnections: connectionsMax, dropMaxConnection: true }) // dropped, not handed round, as in plugins/service
   let bound = 0
   app.decorate('grpc', { server, port: () => bound } satisfies Grpc)
 
@@ -48,7 +57,8 @@ export default fp<GrpcOptions>(async (app, { host, port }) => {
     timer = setTimeout(tell, healthMs)
   }
   app.addHook('onReady', async () => {
-    bound = await new Promise<number>((resolve, reject) => server.bindAsync(`${host}:${port}`, ServerCredentials.createInsecure(), (error, at) => error === null ? resolve(at) : reject(error)))
+    await once(listener.listen(port, host), 'listening')
+    bound = (listener.address() as AddressInfo).port
     app.log.info({ host, port: bound }, 'gRPC server listening')
     void tell() // not waited for: a server that is away must not hold up the boot
   })
@@ -56,6 +66,7 @@ export default fp<GrpcOptions>(async (app, { host, port }) => {
     closing = true
     clearTimeout(timer)
     health.setStatus('', 'NOT_SERVING')
+    listener.close()
     await shutdown(server)
   })
 }, { name: 'grpc', dependencies: ['health'] })
