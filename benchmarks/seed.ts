@@ -27,7 +27,7 @@ async function commitAll (db: Stores['db'], ids: readonly string[], name: string
   const command = books.commands[name]!
   for (let begin = 0; begin < ids.length; begin += batch) {
     await Promise.all(ids.slice(begin, begin + batch).map(async (id, index) =>
-      await execute({ command, id, input: input(begin + index), expected: undefined, key: undefined, requestId: 'bench', traceparent: '' })))
+      await execute({ command, id, input: input(begin + index), bytes: 0, expected: undefined, key: undefined, requestId: 'bench', traceparent: '' })))
   }
 }
 

@@ -16,7 +16,7 @@ const emma = { title: 'Emma', authors: ['Jane Austen'], description: 'Handsome, 
 async function write ({ db }: Pipeline) {
   const { execute } = makeExecutor(db, new Registry())
   const { addBook, reviseBook } = modules[0]!.commands
-  const request = { expected: undefined, key: undefined, requestId: 'load', traceparent: '' }
+  const request = { bytes: 0, expected: undefined, key: undefined, requestId: 'load', traceparent: '' }
   for (let done = 0; done < count; done += 2000) {
     const ids = Array.from({ length: 1000 }, () => newId())
     await Promise.all(ids.map(async id => await execute({ ...request, command: addBook!, id, input: emma })))

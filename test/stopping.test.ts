@@ -12,7 +12,7 @@ import { kafkaFor, startProcess, stores, until, type Settings } from './pipeline
 import { callAll, system, type Counts } from './system.ts'
 
 const load = { clients: 16, restMs: 5 } // moderate: what is in flight counts, not how much
-const handOverMaxMs = 5000 // a lease that is not given back lasts 6 s, a session in the group 10 s
+const handOverMaxMs = 5000 // a lease that is not given back lasts 6 s, as a session in the group
 const streamsMaxMs = 4000 // calls that do not end are cut off after 5 s
 const stopMaxMs = 10_000 // below the 15 s after which an app ends by force
 

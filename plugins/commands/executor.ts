@@ -8,16 +8,22 @@ import type { Answer, Request } from './request.ts'
 export interface Limits {
   /** Commands in one transaction. */
   readonly groupSizeMax: number
+  /** Their bodies together; one that is larger is committed alone. */
+  readonly groupBytesMax: number
   /** Transactions under way at once. */
   readonly groupsMax: number
   /** Commands that wait; one more is refused. */
   readonly queueMax: number
+  /** Their bodies together; one more is refused. */
+  readonly queueBytesMax: number
 }
 
 export const limits: Limits = {
   groupSizeMax: 500, // beyond, a longer transaction costs more latency than it saves
+  groupBytesMax: 4 * 1024 * 1024, // 500 bodies of 8 KB; a statement holds its states and events some four times over
   groupsMax: 2, // one decides while the other waits for the disk
-  queueMax: 10_000 // about half a second of work at full rate; who comes later had better try again
+  queueMax: 10_000, // about half a second of work at full rate; who comes later had better try again
+  queueBytesMax: 32 * 1024 * 1024 // 10,000 bodies of 3 KB, ten times the usual; parsed, they take some 100 MB
 }
 
 export interface Executor {
@@ -29,8 +35,10 @@ interface Waiting { readonly request: Request, readonly settle: (outcome: Outcom
 
 const attemptsMax = 5 // deadlocks and races with another gateway; each loses at most a few times
 
-export function makeExecutor (db: Db, metrics: Registry, { groupSizeMax, groupsMax, queueMax }: Limits = limits): Executor {
+export function makeExecutor (db: Db, metrics: Registry, own: Partial<Limits> = {}): Executor {
+  const { groupSizeMax, groupBytesMax, groupsMax, queueMax, queueBytesMax } = { ...limits, ...own }
   const waiting: Waiting[] = []
+  let waitingBytes = 0
   let committing = 0
   const sizes = new Histogram({ name: 'bifold_commit_group_size', help: 'Commands in one transaction', buckets: [1, 2, 5, 10, 20, 50, 100, 200, 500], registers: [metrics] })
 
@@ -41,11 +49,21 @@ export function makeExecutor (db: Db, metrics: Registry, { groupSizeMax, groupsM
     scheduled = true
     setImmediate(begin)
   }
+  const nextGroup = () => {
+    let [count, bytes] = [0, 0]
+    for (const { request } of waiting) {
+      if (count === groupSizeMax || (count > 0 && bytes + request.bytes > groupBytesMax)) break
+      count++
+      bytes += request.bytes
+    }
+    waitingBytes -= bytes
+    return waiting.splice(0, count)
+  }
   const begin = () => {
     scheduled = false
     while (committing < groupsMax && waiting.length > 0) {
       committing++
-      const group = waiting.splice(0, groupSizeMax)
+      const group = nextGroup()
       sizes.observe(group.length)
       void settle(db, group).finally(() => {
         committing--
@@ -55,8 +73,9 @@ export function makeExecutor (db: Db, metrics: Registry, { groupSizeMax, groupsM
   }
   return {
     execute (request) {
-      if (waiting.length >= queueMax) return Promise.reject(new Overloaded())
+      if (waiting.length >= queueMax || waitingBytes + request.bytes > queueBytesMax) return Promise.reject(new Overloaded())
       const { promise, resolve, reject } = Promise.withResolvers<Answer>()
+      waitingBytes += request.bytes
       waiting.push({ request, settle: outcome => outcome.ok ? resolve(outcome.answer) : reject(outcome.error) })
       soon()
       return promise

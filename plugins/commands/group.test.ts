@@ -58,7 +58,7 @@ function requestsOf (steps: readonly Step[], lane = 0, shared?: number): Request
       ? [addBook, withOwn({ title: 'Emma', authors: ['Jane Austen'], isbn: step.isbn })]
       : step.does === 'revise' ? [reviseBook, withOwn(step.changes)] : [withdrawBook, {}]
     const fingerprint = JSON.stringify([command.url, command.creates ? '' : at, input, step.expected])
-    return { command, id: at, input, expected: step.expected, key: step.key === undefined ? undefined : { value: `${step.key} ${world}`, fingerprint }, requestId: `${lane}/${index}`, traceparent: '' }
+    return { command, id: at, input, bytes: 0, expected: step.expected, key: step.key === undefined ? undefined : { value: `${step.key} ${world}`, fingerprint }, requestId: `${lane}/${index}`, traceparent: '' }
   })
 }
 
@@ -76,7 +76,7 @@ async function alone (db: Db, requests: readonly Request[]): Promise<Outcome[]> 
 }
 
 /** Asks for all at once: what comes in with one turn of the event loop is taken together. */
-async function together (db: Db, requests: readonly Request[], { groupsMax, groupSizeMax }: Omit<Limits, 'queueMax'>): Promise<Outcome[]> {
+async function together (db: Db, requests: readonly Request[], { groupsMax, groupSizeMax }: Pick<Limits, 'groupsMax' | 'groupSizeMax'>): Promise<Outcome[]> {
   const metrics = new Registry()
   const executor = makeExecutor(db, metrics, { ...limits, groupsMax, groupSizeMax })
   const outcomes = await Promise.all(requests.map(async request => await outcomeOf(executor, request)))

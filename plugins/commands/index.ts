@@ -2,18 +2,19 @@
 import fp from 'fastify-plugin'
 import { Counter } from 'prom-client'
 import { Type } from 'typebox'
-import type { FastifyInstance, RouteOptions } from 'fastify'
+import type { RouteOptions } from 'fastify'
 import { compiler, isDomainError, type BoundCommand, type Module } from '@bifold/cqrs'
 import { responses } from '@bifold/openapi'
 import { dbOf } from '@bifold/postgres'
 import { metricsOf } from '@bifold/service'
+import { bodyBytes, takeBodies } from './body.ts'
 import { clean } from './clean.ts'
 import { makeExecutor, type Executor, type Limits } from './executor.ts'
 import { newId } from './ids.ts'
 import { removeOldKeys } from './keys.ts'
 import { expectedVersions, Headers, idempotencyKey, traceparent } from './headers.ts'
 
-export interface CommandsOptions { modules: readonly Module[], limits?: Limits }
+export interface CommandsOptions { modules: readonly Module[], limits?: Partial<Limits> }
 
 const Id = Type.Object({ id: Type.String({ format: 'uuid' }) })
 const Answer = Type.Object({ id: Type.String({ format: 'uuid' }), version: Type.Integer({ description: 'Rises by one with each event; also the ETag' }) })
@@ -21,7 +22,7 @@ const Answer = Type.Object({ id: Type.String({ format: 'uuid' }), version: Type.
 export default fp<CommandsOptions>(async (app, { modules, limits }) => {
   const executor = makeExecutor(dbOf(app), metricsOf(app), limits)
   const counter = new Counter({ name: 'bifold_commands_total', help: 'Commands by what became of them', labelNames: ['command', 'outcome'], registers: [metricsOf(app)] })
-  takeMergePatch(app)
+  takeBodies(app)
   removeOldKeys(app)
   for (const module of modules) {
     const compile = compiler(module.formats)
@@ -62,6 +63,7 @@ function route (name: string, module: Module, command: BoundCommand, executor: E
         command,
         id: creates ? newId() : (request.params as { id: string }).id.toLowerCase(),
         input: request.body ?? {},
+        bytes: bodyBytes(request),
         expected: expectedVersions(request.headers['if-match']),
         key: idempotencyKey(request),
         requestId: request.id,
@@ -86,8 +88,3 @@ const problems = (creates: boolean) => ({
   422: 'The Idempotency-Key was used for another request',
   503: 'Try again after a moment: PostgreSQL is away, or too many commands are waiting'
 })
-
-// RFC 7396's media type for the body of a PATCH is JSON too.
-function takeMergePatch (app: FastifyInstance) {
-  app.addContentTypeParser('application/merge-patch+json', { parseAs: 'string' }, app.getDefaultJsonParser('error', 'error'))
-}

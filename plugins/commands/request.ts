@@ -6,6 +6,8 @@ export interface Request {
   /** The aggregate's id; new, if the command creates. */
   readonly id: string
   readonly input: unknown
+  /** What its body had. */
+  readonly bytes: number
   /** From If-Match: the versions that the caller accepts; undefined for any. */
   readonly expected: readonly number[] | undefined
   /** From Idempotency-Key, with a fingerprint of the request. */

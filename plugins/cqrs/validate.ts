@@ -7,11 +7,17 @@ import type { Format } from './module.ts'
 /** The keyword of a schema that says in words what a `pattern` asks for. */
 export const messageKeyword = 'x-message'
 
+// Without the prefix `urn:uuid:`, which ajv-formats lets pass and PostgreSQL refuses.
+const uuid = /^[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}$/i
+
+const errorsMax = 100 // told of one request: a form with every field wrong has 15, and an answer is not to be many times its question
+
 /** Compiles schemas, with the modules' own formats beside the standard ones. */
 export function compiler (formats: Readonly<Record<string, Format>> = {}): (schema: object) => ValidateFunction {
   // allErrors: every wrong field is named. Input is bounded in size and depth before it comes here.
   const ajv = new Ajv({ allErrors: true, verbose: true, strict: true, strictTypes: false, coerceTypes: false, useDefaults: false, removeAdditional: false })
   addFormats.default(ajv)
+  ajv.addFormat('uuid', uuid)
   ajv.addVocabulary([messageKeyword, 'example'])
   for (const [name, { validate, message }] of Object.entries(formats)) ajv.addFormat(name, { type: 'string', validate, message } as object as RegExp)
   const says = (name: string) => formats[name]?.message ?? `must be a valid ${name}`
@@ -28,9 +34,9 @@ export function compiler (formats: Readonly<Record<string, Format>> = {}): (sche
   }
 }
 
-/** The fields that ajv found wrong: a JSON Pointer and a sentence each. */
+/** The fields that ajv found wrong, the first hundred: a JSON Pointer and a sentence each. */
 export function fieldErrors (errors: readonly ErrorObject[] | null | undefined): FieldError[] {
-  return (errors ?? []).map(({ instancePath, keyword, params, message, parentSchema }) => {
+  return (errors ?? []).slice(0, errorsMax).map(({ instancePath, keyword, params, message, parentSchema }) => {
     if (keyword === 'required') return { path: `${instancePath}/${params['missingProperty']}`, message: 'is required' }
     if (keyword === 'additionalProperties') return { path: `${instancePath}/${pointer(params['additionalProperty'])}`, message: 'is not a known field' }
     if (keyword === 'enum') return { path: instancePath, message: `must be one of ${params['allowedValues'].filter((value: unknown) => value !== '').join(', ')}` }
@@ -39,5 +45,5 @@ export function fieldErrors (errors: readonly ErrorObject[] | null | undefined):
   })
 }
 
-// RFC 6901: `~` and `/` are escaped in a JSON Pointer.
-const pointer = (name: string) => name.replaceAll('~', '~0').replaceAll('/', '~1')
+/** A name as a part of a JSON Pointer (RFC 6901), in which `~` and `/` are escaped. */
+export const pointer = (name: string) => name.replaceAll('~', '~0').replaceAll('/', '~1')

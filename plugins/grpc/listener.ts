@@ -11,9 +11,10 @@ export interface Listener {
   readonly ended: Promise<void>
 }
 
-export function makeListener (server: Server): Listener {
+export function makeListener (server: Server, connectionsMax: number): Listener {
   const injector = server.createConnectionInjector(ServerCredentials.createInsecure())
-  const listening = net.createServer(socket => injector.injectConnection(socket))
+  const listening = net.createServer({ noDelay: true }, socket => injector.injectConnection(socket))
+  Object.assign(listening, { maxConnections: connectionsMax, dropMaxConnection: true }) // dropped, not handed round, as in plugins/service
   const ended = Promise.withResolvers<void>()
   return {
     async listen (host, port) {

@@ -1,5 +1,5 @@
 /** Turns every error of a request into application/problem+json (RFC 9457). */
-import { STATUS_CODES } from 'node:http'
+import { STATUS_CODES, type ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import fp from 'fastify-plugin'
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify'
@@ -14,10 +14,23 @@ export default fp(async app => {
   app.setNotFoundHandler((request, reply) => send(new RouteNotFound(request.method, request.url), request, reply))
 }, { name: 'problem' })
 
+/** Answers a URL that no route can be found for. To be Fastify's `frameworkErrors`. */
+export function urlError (error: FastifyError, request: FastifyRequest, reply: FastifyReply): void {
+  reply.header('x-request-id', request.id) // no hook runs for it
+  send(new BadRequest(error.message), request, reply)
+}
+
 /** Answers what is not even a request, in the same form, and closes the connection. To be Fastify's `clientErrorHandler`. */
 export function clientError (error: NodeJS.ErrnoException, socket: Socket): void {
   if (error.code === 'ECONNRESET' || !socket.writable) {
     socket.destroy()
+    return
+  }
+  // The answer of a command that came in well before the garbage must not be taken for this one: it may be committed.
+  const { _httpMessage: earlier } = socket as { _httpMessage?: ServerResponse | null }
+  if (earlier?.req.complete === true) {
+    socket.pause()
+    earlier.once('close', () => socket.destroySoon())
     return
   }
   const known = error.code === 'HPE_HEADER_OVERFLOW' ? new HeadersTooLarge() : error.code === 'ERR_HTTP_REQUEST_TIMEOUT' ? new RequestTimeout() : new BadRequest('It is not an HTTP request')

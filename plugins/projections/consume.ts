@@ -32,7 +32,7 @@ export interface ConsumeOptions {
 
 const fetchWaitMs = 20 // a partition that is resumed misses the fetch in flight: a longer wait would be its latency
 const fetchBytesMax = 256 * 1024 // of one partition: some 400 events; decoded they take ten times the room, and six partitions are read at once
-const sessionMs = 10_000 // a projector that was killed loses its partitions after this time
+const sessionMs = 6000 // Kafka's least: a projector that was killed loses its partitions after this time, and one that Kafka was away for has to wait as long
 const heartbeatMs = 2000 // several in a session
 const commitMs = 5000 // for people who look at the group's lag with Kafka's tools; the checkpoint is in MongoDB
 

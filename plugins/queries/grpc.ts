@@ -1,7 +1,7 @@
 /** Mounts a module's queries as a gRPC service: one adapter turns async functions into callbacks and errors into statuses. */
 import { Metadata, type ServerUnaryCall, type ServiceDefinition, type handleUnaryCall, type sendUnaryData } from '@grpc/grpc-js'
 import type { FastifyBaseLogger } from 'fastify'
-import { grpcStatus, Internal, isDomainError, type Service } from '@bifold/cqrs'
+import { BadRequest, grpcStatus, Internal, isDomainError, type Service } from '@bifold/cqrs'
 import type { Answer } from './answer.ts'
 
 const deadlineMs = 5000 // for a caller that sets none: longer than any healthy answer takes
@@ -13,7 +13,7 @@ export function serviceDefinition ({ fullName, methods }: Service): ServiceDefin
     requestStream,
     responseStream,
     requestSerialize: (value: unknown) => Buffer.from(requestType.encode(value).finish()),
-    requestDeserialize: (bytes: Buffer) => requestType.decode(bytes),
+    requestDeserialize: (bytes: Buffer) => readable(() => requestType.decode(bytes)),
     responseSerialize: (value: unknown) => value instanceof Uint8Array ? asBuffer(value) : asBuffer(responseType.encode(value).finish()),
     responseDeserialize: (bytes: Buffer) => responseType.decode(bytes)
   }]))
@@ -22,6 +22,7 @@ export function serviceDefinition ({ fullName, methods }: Service): ServiceDefin
 /** The handlers of a module's queries. */
 export function unary (answers: Readonly<Record<string, Answer>>, log: FastifyBaseLogger): Record<string, handleUnaryCall<unknown, unknown>> {
   return Object.fromEntries(Object.entries(answers).map(([name, answer]) => [name, (call: ServerUnaryCall<unknown, unknown>, reply: sendUnaryData<unknown>) => {
+    if (call.request instanceof Unreadable) return reply(statusOf(new BadRequest('The message is not one of this RPC')))
     answer(call.request, { deadline: deadlineOf(call), gone: () => call.cancelled, onGone: listener => call.on('cancelled', listener) }).then(
       response => reply(null, response),
       (error: unknown) => {
@@ -29,6 +30,17 @@ export function unary (answers: Readonly<Record<string, Answer>>, log: FastifyBa
         reply(statusOf(error))
       })
   }]))
+}
+
+/** In place of a message that cannot be decoded: grpc-js would call it INTERNAL, and nobody could tell it from a fault of ours. */
+class Unreadable {}
+
+function readable (decode: () => unknown): unknown {
+  try {
+    return decode()
+  } catch {
+    return new Unreadable()
+  }
 }
 
 const asBuffer = (bytes: Uint8Array): Buffer => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)

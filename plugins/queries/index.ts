@@ -4,6 +4,7 @@ import type { Module } from '@bifold/cqrs'
 import { grpcOf } from '@bifold/grpc'
 import { mongoApartOf, mongoOf } from '@bifold/mongo'
 import { makeAnswers } from './answer.ts'
+import { makeBound } from './bound.ts'
 import { makePointReads } from './point-reads.ts'
 import { serviceDefinition, unary } from './grpc.ts'
 import { route } from './http.ts'
@@ -15,8 +16,9 @@ export default fp<QueriesOptions>(async (app, { modules }) => {
   const apart = mongoApartOf(app)(projections.length) // a fetch at a time for each, and no list in their way
   const points = new Map(projections.map(projection => [projection.collection, makePointReads(apart, projection)]))
   app.addHook('onClose', async () => { for (const { close } of points.values()) close() })
+  const bounded = makeBound()
   for (const module of modules) {
-    const answers = makeAnswers(mongoOf(app), module, points)
+    const answers = bounded(makeAnswers(mongoOf(app), module, points))
     grpcOf(app).server.addService(serviceDefinition(module.service), unary(answers, app.log))
     for (const [name, answer] of Object.entries(answers)) app.route(route(name, module, answer))
   }

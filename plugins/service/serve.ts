@@ -5,7 +5,7 @@ import closeWithGrace from 'close-with-grace'
 import Fastify, { LogController, type FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { pino, type DestinationStream } from 'pino'
-import problem, { clientError } from '@bifold/problem'
+import problem, { clientError, urlError } from '@bifold/problem'
 import background from './background.ts'
 import { drainOf, makeDrain } from './drain.ts'
 import health from './health.ts'
@@ -33,6 +33,7 @@ const leadMs = 2000 // the workers' last moments, after they have closed
 const bodyBytesMax = 128 * 1024 // a book with every field at its bound has 90 KB in UTF-8
 const requestMs = 30_000 // a client that takes longer to send its request is not coming
 const headersMs = 10_000 // and one that takes longer for its headers
+const silenceMs = 30_000 // and one on whose connection nothing moves takes no answer; no answer of ours takes 15 s
 const checkMs = 5000 // how often Node looks for such clients
 const headerBytesMax = 64 * 1024 // a URL with 1,000 ids has 41 KB
 const connectionsMax = 5000 // some 50 MB if all of them are idle; more are closed at once
@@ -46,12 +47,15 @@ export async function build<Config> (app: App<Config>, config: Config, { name, l
     bodyLimit: bodyBytesMax,
     requestTimeout: requestMs,
     http: { maxHeaderSize: headerBytesMax, headersTimeout: headersMs, connectionsCheckingInterval: checkMs },
+    connectionTimeout: silenceMs,
     clientErrorHandler: clientError,
+    frameworkErrors: urlError,
     forceCloseConnections: 'idle',
     return503OnClosing: false, // what still comes in on a connection is answered, and then the connection is closed
     ajv: { customOptions: { allErrors: true, removeAdditional: false, coerceTypes: false, useDefaults: false } }
   })
-  server.server.maxConnections = connectionsMax
+  // Dropped, since workers that are all full would hand a connection round for ever. Node's types do not know the option yet.
+  Object.assign(server.server, { maxConnections: connectionsMax, dropMaxConnection: true })
   server.addHook('onRequest', async (request, reply) => { reply.header('x-request-id', request.id) })
   server.decorate('drain', makeDrain(server, peers))
   server.removeContentTypeParser('text/plain') // Fastify takes it by default; nothing of ours does
