@@ -46,7 +46,7 @@ export interface Broken {
   readonly unknown: number
 }
 
-const sendRetries = 12 // some 10 s: by then the partitions of a broker that was killed have another leader
+const connectRetries = 12 // some 10 s: by then the coordinator of a broker that was killed is another. A send is not tried again (plugins/kafka/fence.ts)
 const bufferMax = 4000 // messages read ahead of Kafka, some 10 MB with their headers; beyond, the log waits in PostgreSQL
 
 /** Relays until the signal; rejects when anything fails, and is then to be called again. */
@@ -55,7 +55,7 @@ export async function relay (options: RelayOptions, ready: () => void): Promise<
   const lease = await takeLease({ url, signal, waiting: standby })
   if (lease === undefined) return
   const kafka = options.kafka(lease.held)
-  const producer = kafka.producer({ transactionalId: fencedId(topic), idempotent: true, maxInFlightRequests: 1, allowAutoTopicCreation: false, retry: { retries: sendRetries } })
+  const producer = kafka.producer({ transactionalId: fencedId(topic), idempotent: true, maxInFlightRequests: 1, allowAutoTopicCreation: false, retry: { retries: connectRetries } })
   try {
     await producer.connect()
     const tails = await readTails(kafka, admin, topic)

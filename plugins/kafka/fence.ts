@@ -18,6 +18,7 @@ interface EosManager {
   addPartitionsToTransaction (topics: readonly { topic: string, partitions: readonly { partition: number }[] }[]): Promise<void>
   commit (): Promise<void>
   isTransactional (): boolean
+  readonly fenced?: boolean
 }
 
 type MakeEosManager = (options: EosOptions) => EosManager
@@ -35,6 +36,7 @@ export const fencing = (make: MakeEosManager): MakeEosManager => options => {
   const manager = make({ ...options, transactional: true })
   const begin = async () => await manager.initProducerId()
   return Object.assign(Object.create(manager) as EosManager, {
+    fenced: true,
     isTransactional: () => false,
     async initProducerId () {
       await begin()
@@ -47,6 +49,18 @@ export const fencing = (make: MakeEosManager): MakeEosManager => options => {
     }
   })
 }
+
+type Attempt = (bail: (error: Error) => void, count: number, time: number) => Promise<unknown>
+interface SendOptions { readonly eosManager: EosManager, readonly retrier: (attempt: Attempt) => Promise<unknown> }
+type MakeSend = (options: SendOptions) => unknown
+
+const once: SendOptions['retrier'] = async attempt => await attempt(error => { throw error }, 0, 0)
+
+/**
+ * Wraps kafkajs's send: a fenced producer sends once. When one broker fails, kafkajs sends again what others have not answered
+ * yet, with new sequence numbers: it is written twice. Who is fenced begins anew instead, and looks what is there.
+ */
+export const sendingOnce = (make: MakeSend): MakeSend => options => make(options.eosManager.fenced === true ? { ...options, retrier: once } : options)
 
 interface Message { readonly isControlRecord?: boolean }
 interface Batch { readonly messages: Message[], readonly messagesWithinOffset: readonly Message[] }

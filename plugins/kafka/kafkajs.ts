@@ -6,7 +6,7 @@
  * before, it stays as it is: slower, and without the fence.
  */
 import { createRequire } from 'node:module'
-import { fencing, showingMarkers } from './fence.ts'
+import { fencing, sendingOnce, showingMarkers } from './fence.ts'
 import { byPartition } from './partitions.ts'
 import { decode, encode } from './records.ts'
 
@@ -16,6 +16,7 @@ const ours: Readonly<Record<string, (theirs: never) => unknown>> = {
   'kafkajs/src/protocol/recordBatch/record/v0/decoder': () => decode,
   'kafkajs/src/producer/groupMessagesPerPartition': () => byPartition,
   'kafkajs/src/producer/eosManager': fencing,
+  'kafkajs/src/producer/sendMessages': sendingOnce,
   'kafkajs/src/consumer/batch': showingMarkers
 }
 
