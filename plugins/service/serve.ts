@@ -35,6 +35,7 @@ const headersMs = 10_000 // and one that takes longer for its headers
 const silenceMs = 30_000 // and one on whose connection nothing moves takes no answer; no answer of ours takes 15 s
 const checkMs = 5000 // how often Node looks for such clients
 const headerBytesMax = 64 * 1024 // a URL with 1,000 ids has 41 KB
+const pipelinedMax = 100 // requests of a connection that wait for their answers; clients that pipeline have ten
 const connectionsMax = 5000 // some 50 MB if all of them are idle; more are closed at once
 
 /** Builds an app without listening: what tests call, and `serve`. */
@@ -55,6 +56,7 @@ export async function build<Config> (app: App<Config>, config: Config, { name, l
   })
   // Dropped, since workers that are all full would hand a connection round for ever. Node's types do not know the option yet.
   Object.assign(server.server, { maxConnections: connectionsMax, dropMaxConnection: true })
+  boundPipelining(server)
   server.addHook('onRequest', async (request, reply) => { reply.header('x-request-id', request.id) })
   // A connection that is kept alive after the last answer would hold up the close until it times out.
   let closing = false
@@ -88,6 +90,24 @@ export async function serve<Config> (app: App<Config>, config: Config, listen: L
   else peers.onClose(closeOnce)
   process.title = `bifold-${listen.name}`
   await server.listen({ host: listen.host, port: listen.port })
+}
+
+/** Closes a connection that sends on and on without waiting for answers: Node would take in any number of requests. */
+function boundPipelining (server: FastifyInstance) {
+  const open = new WeakMap<object, number>()
+  const change = (socket: object, by: number): number => {
+    const now = (open.get(socket) ?? 0) + by
+    open.set(socket, now)
+    return now
+  }
+  server.addHook('onRequest', (request, _, done) => {
+    if (change(request.raw.socket, 1) <= pipelinedMax) done()
+    else request.raw.socket.destroy() // and nothing is done for it
+  })
+  server.addHook('onResponse', (request, _, done) => {
+    change(request.raw.socket, -1)
+    done()
+  })
 }
 
 /** The process that the workers belong to: it keeps them running, and has no port of its own. */
