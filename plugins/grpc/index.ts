@@ -57,7 +57,7 @@ export default fp<GrpcOptions>(async (app, { host, port }) => {
     timer = setTimeout(tell, healthMs)
   }
   app.addHook('onReady', async () => {
-    await once(listener.listen(port, host), 'listening')
+    await once(listener.listen({ port, host, backlog: connectionsMax }), 'listening')
     bound = (listener.address() as AddressInfo).port
     app.log.info({ host, port: bound }, 'gRPC server listening')
     void tell() // not waited for: a server that is away must not hold up the boot

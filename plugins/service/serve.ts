@@ -32,7 +32,7 @@ const leadMs = 2000 // the workers' last moments, after they have closed
 const bodyBytesMax = 128 * 1024 // a book with every field at its bound has 90 KB in UTF-8
 const requestMs = 30_000 // a client that takes longer to send its request is not coming
 const headersMs = 10_000 // and one that takes longer for its headers
-const silenceMs = 30_000 // and one on whose connection nothing moves takes no answer; no answer of ours takes 15 s
+const silenceMs = 40_000 // and one on whose connection nothing moves takes no answer; longer than a slow request has, which is to be told so
 const checkMs = 5000 // how often Node looks for such clients
 const headerBytesMax = 64 * 1024 // a URL with 1,000 ids has 41 KB
 const pipelinedMax = 100 // requests of a connection that wait for their answers; clients that pipeline have ten
@@ -89,7 +89,7 @@ export async function serve<Config> (app: App<Config>, config: Config, listen: L
   if (peers === undefined) process.once('disconnect', closeOnce)
   else peers.onClose(closeOnce)
   process.title = `bifold-${listen.name}`
-  await server.listen({ host: listen.host, port: listen.port })
+  await server.listen({ host: listen.host, port: listen.port, backlog: connectionsMax }) // with Node's 511, a burst would have connections reset, those of the probes too
 }
 
 /** Closes a connection that sends on and on without waiting for answers: Node would take in any number of requests. */
