@@ -18,7 +18,7 @@ export function makeListener (server: Server, connectionsMax: number): Listener 
   const ended = Promise.withResolvers<void>()
   return {
     async listen (host, port) {
-      listening.listen(port, host)
+      listening.listen({ port, host, backlog: connectionsMax }) // as many may come at once
       await once(listening, 'listening')
       return (listening.address() as AddressInfo).port
     },

@@ -33,9 +33,10 @@ const leadMs = 2000 // the workers' last moments, after they have closed
 const bodyBytesMax = 128 * 1024 // a book with every field at its bound has 90 KB in UTF-8
 const requestMs = 30_000 // a client that takes longer to send its request is not coming
 const headersMs = 10_000 // and one that takes longer for its headers
-const silenceMs = 30_000 // and one on whose connection nothing moves takes no answer; no answer of ours takes 15 s
+const silenceMs = 40_000 // and one on whose connection nothing moves takes no answer; longer than a slow request has, which is to be told so
 const checkMs = 5000 // how often Node looks for such clients
 const headerBytesMax = 64 * 1024 // a URL with 1,000 ids has 41 KB
+const pipelinedMax = 100 // requests of a connection that wait for their answers; clients that pipeline have ten
 const connectionsMax = 5000 // some 50 MB if all of them are idle; more are closed at once
 
 /** Builds an app without listening: what tests call, and `serve`. */
@@ -56,6 +57,7 @@ export async function build<Config> (app: App<Config>, config: Config, { name, l
   })
   // Dropped, since workers that are all full would hand a connection round for ever. Node's types do not know the option yet.
   Object.assign(server.server, { maxConnections: connectionsMax, dropMaxConnection: true })
+  boundPipelining(server)
   server.addHook('onRequest', async (request, reply) => { reply.header('x-request-id', request.id) })
   server.decorate('drain', makeDrain(server, peers))
   server.removeContentTypeParser('text/plain') // Fastify takes it by default; nothing of ours does
@@ -86,7 +88,25 @@ export async function serve<Config> (app: App<Config>, config: Config, listen: L
   if (peers === undefined) process.once('disconnect', closeOnce)
   else peers.onClose(closeOnce)
   process.title = `bifold-${listen.name}`
-  await server.listen({ host: listen.host, port: listen.port })
+  await server.listen({ host: listen.host, port: listen.port, backlog: connectionsMax }) // with Node's 511, a burst would have connections reset, those of the probes too
+}
+
+/** Closes a connection that sends on and on without waiting for answers: Node would take in any number of requests. */
+function boundPipelining (server: FastifyInstance) {
+  const open = new WeakMap<object, number>()
+  const change = (socket: object, by: number): number => {
+    const now = (open.get(socket) ?? 0) + by
+    open.set(socket, now)
+    return now
+  }
+  server.addHook('onRequest', (request, _, done) => {
+    if (change(request.raw.socket, 1) <= pipelinedMax) done()
+    else request.raw.socket.destroy() // and nothing is done for it
+  })
+  server.addHook('onResponse', (request, _, done) => {
+    change(request.raw.socket, -1)
+    done()
+  })
 }
 
 /** The process that the workers belong to: it keeps them running, and has no port of its own. */
