@@ -371,27 +371,29 @@ t.test('no answer before the commit, and what is answered is there for everyone'
 })
 
 const bodyBytes = Buffer.byteLength(JSON.stringify({ title: 'Emma', authors: ['Jane Austen'] }))
-for (const [unit, bound] of Object.entries({ commands: { queueMax: 3 }, bytes: { queueBytesMax: 3 * bodyBytes } })) t.test(`the queue is bounded in ${unit}: what is beyond is refused with 503 and Retry-After, and only that`, async t => {
-  const { db, url } = await database(t)
-  const open = await gate(t, db)
-  const app = await build(async app => {
-    await app.register(openapi, { title: 'Bifold commands', description: 'With a short queue.' })
-    await app.register(postgres, { url, modules })
-    await app.register(commands, { modules, limits: { groupSizeMax: 2, groupsMax: 1, ...bound } })
-  }, {}, { name: 'gateway', logLevel: 'silent' })
-  t.teardown(async () => await app.close())
-  const post = async () => await app.inject({ method: 'POST', url: '/books', payload: { title: 'Emma', authors: ['Jane Austen'] } })
-  const first = post()
-  await waiting(db, 1)
-  const others = Array.from({ length: 5 }, post)
-  const refused = await inTime(Promise.race(others))
-  t.match({ status: refused.statusCode, headers: refused.headers, body: refused.json() }, { status: 503, headers: { 'retry-after': '1' }, body: { code: 'OVERLOADED' } })
-  await open()
-  const statuses = (await Promise.all([first, ...others])).map(({ statusCode }) => statusCode)
-  t.same(statuses.sort(), [201, 201, 201, 201, 503, 503])
-  t.match((await app.inject('/metrics')).body, /bifold_commands_total\{command="addBook",outcome="OVERLOADED"\} 2/)
-  t.equal((await post()).statusCode, 201, 'and then there is room again')
-})
+for (const [unit, bound] of Object.entries({ commands: { queueMax: 3 }, bytes: { queueBytesMax: 3 * bodyBytes } })) {
+  t.test(`the queue is bounded in ${unit}: what is beyond is refused with 503 and Retry-After, and only that`, async t => {
+    const { db, url } = await database(t)
+    const open = await gate(t, db)
+    const app = await build(async app => {
+      await app.register(openapi, { title: 'Bifold commands', description: 'With a short queue.' })
+      await app.register(postgres, { url, modules })
+      await app.register(commands, { modules, limits: { groupSizeMax: 2, groupsMax: 1, ...bound } })
+    }, {}, { name: 'gateway', logLevel: 'silent' })
+    t.teardown(async () => await app.close())
+    const post = async () => await app.inject({ method: 'POST', url: '/books', payload: { title: 'Emma', authors: ['Jane Austen'] } })
+    const first = post()
+    await waiting(db, 1)
+    const others = Array.from({ length: 5 }, post)
+    const refused = await inTime(Promise.race(others))
+    t.match({ status: refused.statusCode, headers: refused.headers, body: refused.json() }, { status: 503, headers: { 'retry-after': '1' }, body: { code: 'OVERLOADED' } })
+    await open()
+    const statuses = (await Promise.all([first, ...others])).map(({ statusCode }) => statusCode)
+    t.same(statuses.sort(), [201, 201, 201, 201, 503, 503])
+    t.match((await app.inject('/metrics')).body, /bifold_commands_total\{command="addBook",outcome="OVERLOADED"\} 2/)
+    t.equal((await post()).statusCode, 201, 'and then there is room again')
+  })
+}
 
 t.test('a group is bounded in bytes too, and a command larger than that is committed alone', async t => {
   const { url } = await database(t)
