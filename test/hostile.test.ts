@@ -62,17 +62,17 @@ const title = (text: string) => `{"title":${text},"authors":["Jane Austen"]}`
 const withBytes = (...bytes: number[]) => Buffer.concat([utf8('{"title":"Emma'), Buffer.from(bytes), utf8('","authors":["Jane Austen"]}')])
 const many = (count: number, make: (index: number) => string) => Array.from({ length: count }, (_, index) => make(index)).join(',')
 
-/** Bodies, each with what the answer says of it: a code, or the field at fault. */
+/** Bodies, each with what the answer says of it: a code, or the field at fault, or what is wrong with it. */
 const bodies: Record<string, [body: string | Buffer, says: string]> = {
   'a NUL character': [title('"Em\\u0000ma"'), '/title'],
   'a NUL character in a list': ['{"title":"Emma","authors":["Jane Austen","\\u0000"]}', '/authors/1'],
   'a NUL character in a name': ['{"title":"Emma","authors":["Jane Austen"],"\\u0000":1}', '/\u0000'],
   'half a surrogate pair': [title('"Em\\ud800ma"'), '/title'],
-  'half a surrogate pair in a name': ['{"title":"Emma","authors":["Jane Austen"],"\\ud800":1}', '/\\ud800'],
+  'half a surrogate pair in a name': ['{"title":"Emma","authors":["Jane Austen"],"\\ud800":1}', '/\ud800'],
   'bytes that are not UTF-8': [withBytes(0xff, 0xfe), 'INVALID_JSON'],
   'half of a UTF-8 sequence, as long as what it would be replaced by': [withBytes(0xf0, 0x9f, 0x98), 'INVALID_JSON'],
   'UTF-16': [Buffer.from(title('"Emma"'), 'utf16le'), 'INVALID_JSON'],
-  'a letter with thousands of accents': [title(`"a${'\u0301\u0323'.repeat(30_000)}"`), '/title'],
+  'a letter with hundreds of accents, in a title that is short enough': [title(`"a${'\u0301\u0323'.repeat(200)}"`), 'must not have more than 30 combining marks in a row'],
   'a prototype': ['{"title":"Emma","authors":["Jane Austen"],"__proto__":{"isbn":"x"}}', 'INVALID_JSON'],
   'a prototype in disguise': ['{"title":"Emma","authors":["Jane Austen"],"\\u005f_proto__":{"isbn":"x"}}', 'INVALID_JSON'],
   'a constructor': ['{"title":"Emma","authors":["Jane Austen"],"constructor":{"prototype":{"isbn":"x"}}}', 'INVALID_JSON'],
@@ -80,8 +80,8 @@ const bodies: Record<string, [body: string | Buffer, says: string]> = {
   'an integer that is none': ['{"title":"Emma","authors":["Jane Austen"],"price":9007199254740993}', '/price'],
   'a thousand levels': ['['.repeat(1000) + ']'.repeat(1000), 'NESTED_TOO_DEEP'],
   'sixty thousand levels': ['['.repeat(60_000) + ']'.repeat(60_000), 'NESTED_TOO_DEEP'],
-  'sixty thousand wrong items': [`{"title":"Emma","authors":[${many(60_000, () => '1')}]}`, '/authors'],
-  'ten thousand unknown fields': [`{${many(10_000, index => `"${index}":1`)}}`, 'INVALID_INPUT'],
+  'sixty thousand wrong items': [`{"title":"Emma","authors":[${many(60_000, () => '1')}]}`, 'must not have more than 1000 entries'],
+  'ten thousand unknown fields': [`{${many(10_000, index => `"${index}":1`)}}`, 'must not have more than 1000 entries'],
   'as many wrong items as are looked at': [`{"title":"Emma","authors":[${many(1000, () => '1')}]}`, '/authors/0'],
   'a list': ['[]', 'INVALID_INPUT'],
   'a number': ['1', 'INVALID_INPUT'],
@@ -103,7 +103,7 @@ t.test('commands that cannot be', async t => {
     t.ok([400, 413].includes(response.status), `${what}: ${response.status}`)
     t.match(response.headers.get('content-type'), /^application\/problem\+json/, what)
     const { code, errors = [] } = JSON.parse(text)
-    t.ok(code === says || errors.some(({ path }: { path: string }) => path === JSON.parse(`"${says.replace('\u0000', '\\u0000')}"`)), `${what} says ${says}: ${text.slice(0, 300)}`)
+    t.ok(code === says || errors.some(({ path, message }: Record<string, string>) => path === says || message === says), `${what} says ${says}: ${text.slice(0, 300)}`)
     t.ok(text.length < answerBytesMax, `${what}: an answer of ${text.length} bytes`)
     t.comment(`${what}: ${(performance.now() - began).toFixed(0)} ms`)
   }

@@ -10,7 +10,7 @@ export interface StreamLimits {
 }
 
 export const streamLimits: StreamLimits = {
-  streamsMax: 20_000, // an idle one takes some 10 KB: 200 MB
+  streamsMax: 10_000, // ten clients with all that a connection may have; an idle one takes some 15 KB: 150 MB
   silenceMs: 30_000 // of a request that does not come, or an answer that is not fetched; as for HTTP
 }
 
