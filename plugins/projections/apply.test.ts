@@ -30,7 +30,7 @@ const event = (offset: number, type: string, id: string, data: object) => {
   return { message: { timestamp: '0', offset: String(offset), ...messageOf(row, envelope.sequence) }, envelope }
 }
 const stretch = (events: ReturnType<typeof event>[], next: number): Stretch => ({ topic: 'topic', partition: 0, events, unreadable: [], next })
-const apply = async (client: MongoClient, db: Db, projection: AnyProjection, stretch: Stretch, checkpoint: Checkpoint | undefined, parked: Parked = new Map()) => await applyTo({ client, db, projection, parked }, stretch, checkpoint)
+const apply = async (client: MongoClient, db: Db, projection: AnyProjection, stretch: Stretch, checkpoint: Checkpoint | undefined, parked: Parked = new Map()) => await applyTo({ db, projection, parked }, stretch, checkpoint)
 
 async function mongo (t: Test) {
   const { MONGO_URL } = await stores(t)

@@ -1,9 +1,10 @@
 /** Applies a stretch of one partition to one projection: its writes and its checkpoint in one MongoDB transaction. */
 import { setTimeout } from 'node:timers/promises'
-import { MongoError, MongoServerError, type AnyBulkWriteOperation, type Db, type MongoClient } from 'mongodb'
+import { MongoError, MongoServerError, type AnyBulkWriteOperation, type ClientSession, type Db, type ObjectId } from 'mongodb'
 import type { AnyProjection, Change, Document, Envelope } from '@bifold/cqrs'
 import { fold } from './fold.ts'
 import { keepLetters, makeLetter, Outdated, park, type Letter, type Parked, type RawMessage } from './letters.ts'
+import { inTransaction } from './transaction.ts'
 
 /** How far a projection has got in a partition. */
 export interface Checkpoint {
@@ -32,7 +33,7 @@ export interface Stretch {
 }
 
 /** What a stretch is applied to; the parked aggregates grow with what cannot be applied. */
-export interface Target { readonly client: MongoClient, readonly db: Db, readonly projection: AnyProjection, readonly parked: Parked }
+export interface Target { readonly db: Db, readonly projection: AnyProjection, readonly parked: Parked }
 
 /** Another projector has moved this checkpoint: the partition is no longer ours. */
 export class Fenced extends Outdated {
@@ -59,7 +60,7 @@ export async function apply (target: Target, stretch: Stretch, from: Checkpoint 
   const planned = plan(target, stretch, stretch.events)
   const kept = [...unreadable(target, stretch), ...planned.letters]
   try {
-    await commit(target, { from, to, changes: fold(planned.changes), kept, parked: planned.parked })
+    await commit(target, { from, to, changes: fold(planned.changes), kept, headOf: headIn(target, planned) })
   } catch (error) {
     if (!isRefusal(error)) throw error
     return await applySingly(target, stretch, from)
@@ -79,7 +80,7 @@ async function applySingly (target: Target, stretch: Stretch, from: Checkpoint |
     let planned = plan(target, stretch, [received])
     for (let tried = 1; ; tried++) {
       try {
-        await commit(target, { from: at, to, changes: fold(planned.changes).map(asReplace), kept: [...others, ...planned.letters], parked: planned.parked })
+        await commit(target, { from: at, to, changes: fold(planned.changes).map(asReplace), kept: [...others, ...planned.letters], headOf: headIn(target, planned) })
         break
       } catch (error) {
         if (!isRefusal(error)) throw error
@@ -99,41 +100,47 @@ export const makeCheckpoint = (projection: AnyProjection, { topic, partition }: 
 
 export const versionOf = ({ version = 1 }: AnyProjection): number => version
 
-/** What events come to: changes, and letters for those that cannot be applied. */
-interface Plan { readonly changes: Change[], readonly letters: Letter[], readonly parked: Parked }
+/** What events come to: changes, letters for those that cannot be applied, and the aggregates that those park. */
+interface Plan { readonly changes: readonly Change[], readonly letters: readonly Letter[], readonly newly: Parked }
 
 function plan (target: Target, stretch: Stretch, events: readonly Received[]): Plan {
-  const { projection } = target
-  let { parked } = target
+  const { projection, parked } = target
   const changes: Change[] = []
   const letters: Letter[] = []
+  const newly: Parked = new Map()
   for (const received of events) {
     const { message, envelope } = received
-    if (parked.has(envelope.id)) {
+    if (parked.has(envelope.id) || newly.has(envelope.id)) {
       letters.push(makeLetter(projection, stretch, { message, envelope, reason: 'an earlier event of the aggregate was not applied', tries: 0, waits: true }))
       continue
     }
     try {
       changes.push(...changesOf(projection, envelope))
     } catch (error) {
-      const found = parking({ ...target, parked }, stretch, received, (error as Error).message, 1)
-      letters.push(...found.letters)
-      parked = found.parked
+      const letter = refused(projection, stretch, received, (error as Error).message, 1)
+      letters.push(letter)
+      park(newly, envelope.id, letter._id, parked.size)
     }
   }
-  return { changes, letters, parked }
+  return { changes, letters, newly }
 }
 
-/** An event that parks its aggregate. */
-function parking ({ projection, parked }: Target, stretch: Stretch, { message, envelope }: Received, reason: string, tries: number): Plan {
-  const letter = makeLetter(projection, stretch, { message, envelope, reason, tries, waits: false })
-  const more = new Map(parked)
-  park(more, envelope.id, letter._id)
-  return { changes: [], letters: [letter], parked: more }
+/** The letter of an event that parks its aggregate. */
+const refused = (projection: AnyProjection, stretch: Stretch, { message, envelope }: Received, reason: string, tries: number): Letter =>
+  makeLetter(projection, stretch, { message, envelope, reason, tries, waits: false })
+
+/** A plan for an event that MongoDB refuses. */
+function parking ({ projection, parked }: Target, stretch: Stretch, received: Received, reason: string, tries: number): Plan {
+  const letter = refused(projection, stretch, received, reason, tries)
+  const newly: Parked = new Map()
+  park(newly, received.envelope.id, letter._id, parked.size)
+  return { changes: [], letters: [letter], newly }
 }
 
-function adopt ({ parked }: Target, planned: Plan) {
-  for (const { waits, aggregateId, _id } of planned.letters) if (!waits && aggregateId !== null) parked.set(aggregateId, _id)
+const headIn = ({ parked }: Target, { newly }: Plan) => (aggregateId: string): ObjectId => (newly.get(aggregateId) ?? parked.get(aggregateId))!
+
+function adopt ({ parked }: Target, { newly }: Plan) {
+  for (const [aggregateId, head] of newly) parked.set(aggregateId, head)
 }
 
 const unreadable = ({ projection }: Target, stretch: Stretch) => stretch.unreadable.map(({ message, reason }) => makeLetter(projection, stretch, { message, reason, tries: 1, waits: false }))
@@ -152,10 +159,10 @@ export function changesOf ({ on, collection }: AnyProjection, envelope: Envelope
 /** A document that was there already, as after a restored backup, is replaced: the event is the truth. */
 export const asReplace = (change: Change): Change => change.op === 'insert' ? { ...change, op: 'replace' } : change
 
-interface Move { readonly from: Checkpoint | undefined, readonly to: Checkpoint, readonly changes: readonly Change[], readonly kept: readonly Letter[], readonly parked: Parked }
+interface Move { readonly from: Checkpoint | undefined, readonly to: Checkpoint, readonly changes: readonly Change[], readonly kept: readonly Letter[], readonly headOf: (aggregateId: string) => ObjectId }
 
-async function commit ({ client, db, projection }: Target, { from, to, changes, kept, parked }: Move) {
-  await client.withSession(async session => await session.withTransaction(async () => {
+async function commit ({ db, projection }: Target, { from, to, changes, kept, headOf }: Move) {
+  await inTransaction(db, async session => {
     // First the fence: who has lost the partition stops before it writes.
     if (from === undefined) {
       const { upsertedCount } = await checkpoints(db).updateOne({ _id: to._id }, { $setOnInsert: to }, { upsert: true, session })
@@ -164,21 +171,26 @@ async function commit ({ client, db, projection }: Target, { from, to, changes, 
       const { matchedCount } = await checkpoints(db).updateOne({ _id: to._id, offset: from.offset, sequence: from.sequence }, { $set: to }, { session })
       if (matchedCount === 0) throw new Fenced(to._id)
     }
-    // Ordered: after a refusal the transaction is gone, and whatever else were sent would fail for that, as a fault to be tried
-    // again, and hide the refusal for ever.
-    const byKind = inOrder(changes).map(change => operation(projection, change))
-    if (byKind.length > 0) await db.collection<Document>(projection.collection).bulkWrite(byKind, { ordered: true, session })
-    await keepLetters(db, session, kept, parked)
-  }))
+    await write(db, session, projection, changes)
+    await keepLetters(db, session, kept, headOf)
+  })
+}
+
+/** Writes folded changes, within a transaction. */
+export async function write (db: Db, session: ClientSession, projection: AnyProjection, changes: readonly Change[]): Promise<void> {
+  if (changes.length === 0) return
+  // Ordered: after a refusal the transaction is gone, and whatever else were sent would fail for that, as a fault to be tried
+  // again, and hide the refusal for ever.
+  await db.collection<Document>(projection.collection).bulkWrite(inOrder(changes).map(change => operation(projection, change)), { ordered: true, session })
 }
 
 const kinds = { insert: 0, replace: 1, update: 1, remove: 2 } // as MongoDB's commands: insert, update, delete
 
 /** One command for each kind, since folded changes may come in any order. */
-export const inOrder = (changes: readonly Change[]): Change[] => changes.toSorted((a, b) => kinds[a.op] - kinds[b.op])
+const inOrder = (changes: readonly Change[]): Change[] => changes.toSorted((a, b) => kinds[a.op] - kinds[b.op])
 
 /** A change as MongoDB writes it, with the message that the query service sends. */
-export function operation ({ message }: AnyProjection, change: Change): AnyBulkWriteOperation<Document> {
+function operation ({ message }: AnyProjection, change: Change): AnyBulkWriteOperation<Document> {
   const filter = { _id: change.id }
   const stored = (doc: Document) => message === undefined ? doc : { ...doc, _message: message(doc as never) }
   switch (change.op) {

@@ -10,9 +10,10 @@ import type { FastifyBaseLogger } from 'fastify'
 import { envelopeOf, type AnyProjection, type EventRow } from '@bifold/cqrs'
 import { partitionOf } from '@bifold/kafka'
 import { messageOf, snapshotEvents, type EventLogSnapshot } from '@bifold/postgres'
-import { apply, checkpointId, checkpoints, makeCheckpoint, type Checkpoint, type Received, type Target } from './apply.ts'
+import { apply, checkpoints, makeCheckpoint, type Checkpoint, type Received, type Target } from './apply.ts'
 import type { Build } from './claim.ts'
 import { letters } from './letters.ts'
+import { inTransaction } from './transaction.ts'
 
 export interface BuildOptions {
   readonly url: string
@@ -102,7 +103,7 @@ async function * ahead<Page> (pages: AsyncGenerator<Page, void, void>): AsyncGen
 interface Work { readonly target: Target, checkpoint: Checkpoint | undefined }
 
 function makeLane (db: Db, builds: readonly Build[], partition: number) {
-  const works = builds.map(({ next }): Work => ({ target: { client: db.client, db, projection: next, parked: new Map() }, checkpoint: undefined }))
+  const works = builds.map(({ next }): Work => ({ target: { db, projection: next, parked: new Map() }, checkpoint: undefined }))
   let working = Promise.resolve()
   let offset = 0
   const write = async (rows: readonly EventRow[], sequence: string) => {
@@ -138,12 +139,8 @@ async function handOver ({ db, topic }: BuildOptions, { collection }: AnyProject
   for await (const { _id, aggregateId } of letters(db).find({ projection: collection }, { projection: { aggregateId: 1 } })) {
     await letters(db).updateOne({ _id }, { $set: { topic, partition: partitionOf(aggregateId!, marks.length), offset: null } })
   }
-  await db.client.withSession(async session => await session.withTransaction(async () => {
+  await inTransaction(db, async session => {
     await checkpoints(db).deleteMany({ projection: collection }, { session })
     await checkpoints(db).insertMany([...marks], { session })
-  }))
+  })
 }
-
-/** The checkpoints that a read model has or should have. */
-export const everyCheckpoint = async ({ admin, topic }: BuildOptions, projections: readonly AnyProjection[]): Promise<string[]> =>
-  (await admin.fetchTopicOffsets(topic)).flatMap(({ partition }) => projections.map(projection => checkpointId(projection, topic, partition)))

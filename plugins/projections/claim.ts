@@ -7,6 +7,7 @@ import type { ClientSession, Db } from 'mongodb'
 import type { AnyProjection } from '@bifold/cqrs'
 import { checkpoints, type Checkpoint } from './apply.ts'
 import { letters } from './letters.ts'
+import { inTransaction } from './transaction.ts'
 
 /** In MongoDB, for as long as a read model is being built; `_id` is its collection. */
 interface Claim {
@@ -176,8 +177,4 @@ export async function forget (db: Db, { collection }: AnyProjection): Promise<vo
 /** @throws if the read model is being built, or is to be: nobody may work on it without its checkpoints */
 export async function unlessBuilding (db: Db, { collection }: AnyProjection): Promise<void> {
   if (await claims(db).findOne({ _id: collection }) !== null) throw new Error(`${collection} is being built`)
-}
-
-async function inTransaction<T> (db: Db, run: (session: ClientSession) => Promise<T>): Promise<T> {
-  return await db.client.withSession(async session => await session.withTransaction(async () => await run(session)))
 }

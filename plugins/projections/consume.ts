@@ -1,6 +1,6 @@
 /** Reads the topic partition by partition, from where the checkpoints in MongoDB say, and hands it to a lane for each. */
 import type { Admin, Consumer, EachBatchPayload, Kafka } from 'kafkajs'
-import type { Db, MongoClient } from 'mongodb'
+import type { Db } from 'mongodb'
 import type { FastifyBaseLogger } from 'fastify'
 import type { AnyProjection } from '@bifold/cqrs'
 import { aborted } from '@bifold/service'
@@ -10,7 +10,6 @@ import { Outdated } from './letters.ts'
 import { loadPositions, project, type Positions } from './project.ts'
 
 export interface ConsumeOptions {
-  readonly client: MongoClient
   readonly db: Db
   readonly kafka: Kafka
   readonly admin: Admin

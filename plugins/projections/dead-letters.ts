@@ -1,9 +1,10 @@
 /** What people do with dead letters: look, apply them again in their order, or discard the one in front. The projector may be at work meanwhile. */
 import { ObjectId, type ClientSession, type Db, type WithId } from 'mongodb'
-import { readMessage, type AnyProjection, type Document } from '@bifold/cqrs'
-import { asReplace, changesOf, inOrder, isRefusal, operation } from './apply.ts'
+import { readMessage, type AnyProjection } from '@bifold/cqrs'
+import { asReplace, changesOf, isRefusal, write } from './apply.ts'
 import { fold } from './fold.ts'
 import { letters, messageOf, type Letter } from './letters.ts'
+import { inTransaction } from './transaction.ts'
 
 export type { Letter } from './letters.ts'
 
@@ -51,7 +52,7 @@ async function applyLetters (db: Db, session: ClientSession, projection: AnyProj
   const found = await letters(db).find({ projection: projection.collection, aggregateId }, { session }).sort({ sequence: 1, version: 1 }).limit(size).toArray()
   const changes = fold(found.flatMap(letter => changesOf(projection, readMessage(messageOf(letter))))).map(asReplace)
   const left = await remove(db, session, found)
-  if (changes.length > 0) await db.collection<Document>(projection.collection).bulkWrite(inOrder(changes).map(change => operation(projection, change)), { session })
+  await write(db, session, projection, changes)
   return { done: found.length, left }
 }
 
@@ -79,8 +80,4 @@ async function remove (db: Db, session: ClientSession, [first, ...others]: reado
   const next = await letters(db).findOne(of, { session, sort: { sequence: 1, version: 1 } })
   if (next !== null) await letters(db).updateOne({ _id: next._id }, { $set: { waits: false, behind: left - 1 } }, { session })
   return left
-}
-
-async function inTransaction<T> (db: Db, run: (session: ClientSession) => Promise<T>): Promise<T> {
-  return await db.client.withSession(async session => await session.withTransaction(async () => await run(session)))
 }

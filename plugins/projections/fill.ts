@@ -1,7 +1,7 @@
 /** Fills read models that have nothing yet: at the first start, after the loss of MongoDB, and when Kafka no longer has what they have not seen. */
 import type { AnyProjection } from '@bifold/cqrs'
-import { checkpoints } from './apply.ts'
-import { build, everyCheckpoint, type BuildOptions } from './build.ts'
+import { checkpointId, checkpoints } from './apply.ts'
+import { build, type BuildOptions } from './build.ts'
 import { claim, install, type Build } from './claim.ts'
 
 /** Fills those that have no checkpoint in any partition; afterwards each has one in every partition. */
@@ -13,6 +13,7 @@ export async function fillEmpty (options: BuildOptions, projections: readonly An
       const claimed = await claim(db, projection)
       if (claimed !== undefined) builds.push(claimed)
     }
+    if (builds.length === 0) return
     // What somebody had left unfinished may have had some.
     const still = await empty(options, builds.map(({ projection }) => projection))
     const ours = builds.filter(({ projection }) => still.includes(projection))
@@ -24,7 +25,8 @@ export async function fillEmpty (options: BuildOptions, projections: readonly An
   }
 }
 
-async function empty (options: BuildOptions, projections: readonly AnyProjection[]): Promise<AnyProjection[]> {
-  const seen = await checkpoints(options.db).distinct('projection', { _id: { $in: await everyCheckpoint(options, projections) } })
+async function empty ({ db, admin, topic }: BuildOptions, projections: readonly AnyProjection[]): Promise<AnyProjection[]> {
+  const ids = (await admin.fetchTopicOffsets(topic)).flatMap(({ partition }) => projections.map(projection => checkpointId(projection, topic, partition)))
+  const seen = await checkpoints(db).distinct('projection', { _id: { $in: ids } })
   return projections.filter(({ collection }) => !seen.includes(collection))
 }

@@ -50,7 +50,6 @@ export default fp<ProjectionsOptions>(async (app, { modules, url, topic, lagMaxS
     const rebuilt = new AbortController()
     const looking = setInterval(() => { anyRebuilt(db, others).then(found => { if (found) rebuilt.abort() }, () => {}) }, lookMs)
     await consume({
-      client: db.client,
       db,
       kafka: kafkaOf(app),
       admin,

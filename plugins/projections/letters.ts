@@ -60,10 +60,13 @@ export async function loadParked (db: Db, { collection }: AnyProjection, topic: 
   return parked
 }
 
-/** @throws if too many are parked already */
-export function park (parked: Parked, aggregateId: string, head: ObjectId): void {
+/**
+ * @param others how many are parked besides
+ * @throws if those are too many
+ */
+export function park (parked: Parked, aggregateId: string, head: ObjectId, others = 0): void {
   parked.set(aggregateId, head)
-  if (parked.size > parkedMax) throw new Error(`More than ${parkedMax} aggregates would be parked: the projection is at fault, not its events`)
+  if (parked.size + others > parkedMax) throw new Error(`More than ${parkedMax} aggregates would be parked: the projection is at fault, not its events`)
 }
 
 interface Unapplied { readonly message: RawMessage, readonly envelope?: Envelope, readonly reason: string, readonly tries: number, readonly waits: boolean }
@@ -94,13 +97,13 @@ export function makeLetter ({ collection }: AnyProjection, { topic, partition }:
  *
  * @throws Outdated if an aggregate that they are to wait with is not parked any more
  */
-export async function keepLetters (db: Db, session: ClientSession, kept: readonly Letter[], parked: Parked): Promise<void> {
+export async function keepLetters (db: Db, session: ClientSession, kept: readonly Letter[], headOf: (aggregateId: string) => ObjectId): Promise<void> {
   if (kept.length === 0) return
   await letters(db).insertMany([...kept], { session })
   const behind = Map.groupBy(kept.filter(({ waits }) => waits), ({ aggregateId }) => aggregateId!)
   for (const [aggregateId, { length }] of behind) {
     // Who releases the aggregate at this moment removes the letter in front: one of the two transactions begins again.
-    const { matchedCount } = await letters(db).updateOne({ _id: parked.get(aggregateId)! }, { $inc: { behind: length } }, { session })
+    const { matchedCount } = await letters(db).updateOne({ _id: headOf(aggregateId) }, { $inc: { behind: length } }, { session })
     if (matchedCount === 0) throw new Outdated(`${aggregateId} is not parked any more`)
   }
 }

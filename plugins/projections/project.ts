@@ -38,7 +38,7 @@ export async function loadPositions ({ db, admin, topic, projections, leftOut }:
 
 /** Applies consecutive messages of a partition to each projection, and moves the positions. */
 export async function project (options: ConsumeOptions, partition: number, messages: readonly RawMessage[], at: Positions) {
-  const { client, db, topic, log, applied, disordered } = options
+  const { db, topic, log, applied, disordered } = options
   const projections = [...at.byProjection.keys()]
   const { events, unreadable } = read(messages)
   const next = Number(messages.at(-1)!.offset) + 1
@@ -61,7 +61,7 @@ export async function project (options: ConsumeOptions, partition: number, messa
       events: events.filter(({ message, envelope: { type, sequence } }) => (type in projection.on || unknown.has(type)) && Number(message.offset) >= (from?.offset ?? 0) && sequence > (from?.sequence ?? ''))
     }
     if ((from?.offset ?? 0) >= next) return
-    const { checkpoint, letters } = await apply({ client, db, projection, parked }, withoutRepeats(stretch), from)
+    const { checkpoint, letters } = await apply({ db, projection, parked }, withoutRepeats(stretch), from)
     at.byProjection.set(projection, { checkpoint, parked })
     applied(stretch.events.length + stretch.unreadable.length - letters.length, letters.length)
     tell(options, partition, letters)

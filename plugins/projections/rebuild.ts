@@ -48,7 +48,6 @@ function follow (options: RebuildOptions, builds: readonly Build[]) {
   const ending = new AbortController()
   const groupId = `bifold-rebuild.${builds[0]!.next.collection}`
   const ended = consume({
-    client: db.client,
     db,
     kafka,
     admin,

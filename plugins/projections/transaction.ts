@@ -1,0 +1,6 @@
+/** A MongoDB transaction: tried again as long as it is only in the way of another, or the server is away for a moment. */
+import type { ClientSession, Db } from 'mongodb'
+
+export async function inTransaction<T> (db: Db, run: (session: ClientSession) => Promise<T>): Promise<T> {
+  return await db.client.withSession(async session => await session.withTransaction(async () => await run(session)))
+}
