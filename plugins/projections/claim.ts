@@ -3,7 +3,7 @@
  * of its own, until it is renamed. Whatever is killed half-way is settled by whoever comes next.
  */
 import { randomBytes } from 'node:crypto'
-import type { ClientSession, Db } from 'mongodb'
+import type { Db } from 'mongodb'
 import type { AnyProjection } from '@bifold/cqrs'
 import { checkpoints, type Checkpoint } from './apply.ts'
 import { letters } from './letters.ts'
