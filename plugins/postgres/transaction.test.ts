@@ -42,6 +42,20 @@ for (const [how, before] of [['without a read', async () => {}], ['after a read'
   })
 }
 
+t.test('a statement that one table did not let be prepared is prepared once the table does', async t => {
+  const db = await tables(t)
+  const write = async () => await transaction(db, async tx => ({ result: undefined, writes: [...insert(tx, 1), sql`insert into later values (1)`.compile(tx), ...insert(tx, 2)] }))
+  await t.rejects(write(), { code: '42P01' })
+  await sql`create table later (id integer)`.execute(db)
+  await write()
+  await sql`alter table later add column note text default 'new'`.execute(db)
+  await transaction(db, async tx => ({ result: undefined, writes: [sql`insert into later values (1)`.compile(tx)] }))
+  t.same(await ids(db), [1, 2])
+  t.same((await sql`select * from later`.execute(db)).rows, [{ id: 1, note: 'new' }, { id: 1, note: 'new' }], 'planned anew after the change')
+  const { rows } = await sql<{ statement: string }>`select statement from pg_prepared_statements where statement like 'insert into later%'`.execute(db)
+  t.equal(rows.length, 1, 'and prepared once')
+})
+
 t.test('what a read has locked is locked until the commit', async t => {
   const db = await tables(t, 2)
   await transaction(db, async tx => ({ result: undefined, writes: insert(tx, 1) }))
