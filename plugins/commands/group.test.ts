@@ -12,6 +12,7 @@ import openapi from '@bifold/openapi'
 import postgres, { connect, migrate, type Db } from '@bifold/postgres'
 import { build } from '@bifold/service'
 import { stores, until } from '@bifold/test'
+import { digestOf } from './headers.ts'
 import commands from './index.ts'
 import { limits, makeExecutor, type Executor, type Limits } from './executor.ts'
 import type { Answer, Request } from './request.ts'
@@ -57,8 +58,9 @@ function requestsOf (steps: readonly Step[], lane = 0, shared?: number): Request
     const [command, input] = step.does === 'add'
       ? [addBook, withOwn({ title: 'Emma', authors: ['Jane Austen'], isbn: step.isbn })]
       : step.does === 'revise' ? [reviseBook, withOwn(step.changes)] : [withdrawBook, {}]
-    const fingerprint = JSON.stringify([command.url, command.creates ? '' : at, input, step.expected])
-    return { command, id: at, input, bytes: 0, expected: step.expected, key: step.key === undefined ? undefined : { value: `${step.key} ${world}`, fingerprint }, requestId: `${lane}/${index}`, traceparent: '' }
+    const key = step.key === undefined ? undefined : `${step.key} ${world}`
+    const fingerprint = digestOf(JSON.stringify([command.url, command.creates ? '' : at, input, step.expected]))
+    return { command, id: at, input, bytes: 0, expected: step.expected, key: key === undefined ? undefined : { value: key, digest: digestOf(key), fingerprint }, requestId: `${lane}/${index}`, traceparent: '' }
   })
 }
 
@@ -93,13 +95,13 @@ async function groupSizes (metrics: Registry) {
 
 interface Event { readonly id: string, readonly version: number, readonly type: string, readonly value: { data: { isbn?: string } }, readonly requestId: string }
 interface Row { readonly id: string, readonly version: number, readonly withdrawn: boolean, readonly isbn: string | null }
-interface Key { readonly key: string, readonly answer: Answer }
+interface Key extends Answer { readonly digest: string }
 
 /** All that is stored, without times; the events in their order. */
 async function stored (db: Db) {
   const { rows } = await sql<Row>`select * from books order by id`.execute(db)
   const { rows: events } = await sql<Event>`select aggregate, aggregate_id as id, version, type, value, request_id from events order by position`.execute(db)
-  const { rows: keys } = await sql<Key>`select key, fingerprint, answer from idempotency_keys order by key`.execute(db)
+  const { rows: keys } = await sql<Key>`select replace(digest::text, '-', '') as digest, replace(fingerprint::text, '-', '') as fingerprint, id, version from idempotency_keys order by digest`.execute(db)
   return { rows, events, keys }
 }
 
@@ -220,7 +222,7 @@ function consistent (requests: readonly Request[], outcomes: readonly Outcome[],
     if (replayed || own.length === 0) assert.ok(replayed || command === reviseBook, 'what was accepted has an event')
     else assert.deepEqual(own, [answer])
     assert.ok(!replayed || own.length === 0, 'what was answered before is not done again')
-    if (key !== undefined) assert.deepEqual(keys.find(row => row.key === key.value)?.answer, answer)
+    if (key !== undefined) assert.deepEqual(keys.find(({ digest }) => digest === key.digest), { digest: key.digest, fingerprint: key.fingerprint, ...answer })
   })
 }
 

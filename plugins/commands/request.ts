@@ -10,8 +10,8 @@ export interface Request {
   readonly bytes: number
   /** From If-Match: the versions that the caller accepts; undefined for any. */
   readonly expected: readonly number[] | undefined
-  /** From Idempotency-Key, with a fingerprint of the request. */
-  readonly key: { readonly value: string, readonly fingerprint: string } | undefined
+  /** From Idempotency-Key, with digests of it and of the request. */
+  readonly key: { readonly value: string, readonly digest: string, readonly fingerprint: string } | undefined
   readonly requestId: string
   readonly traceparent: string
 }

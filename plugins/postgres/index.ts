@@ -7,6 +7,7 @@ import { aborted, backgroundOf, healthOf } from '@bifold/service'
 import { connect, type Db } from './connect.ts'
 import { migrate } from './migrate.ts'
 
+export { arrays } from './arrays.ts'
 export { connect, poolOf, type Db } from './connect.ts'
 export type { RelayCheckpoint, RelayMode, Tables } from './tables.ts'
 export { migrate, publication } from './migrate.ts'

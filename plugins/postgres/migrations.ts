@@ -48,5 +48,27 @@ export const migrations: Record<string, Migration> = {
         .addColumn('continuous', 'boolean', column => column.notNull())
         .execute()
     }
+  },
+  '0005-idempotency-digests': {
+    async up (db) {
+      // Of fixed size, without JSON, and without an index on the time: a key takes 120 bytes instead of 300, at every command.
+      await sql`alter table idempotency_keys rename to idempotency_texts`.execute(db)
+      await sql`alter index idempotency_keys_pkey rename to idempotency_texts_pkey`.execute(db)
+      await sql`drop index idempotency_keys_created_at`.execute(db)
+      await db.schema.createTable('idempotency_keys')
+        .addColumn('digest', 'uuid', column => column.primaryKey())
+        .addColumn('fingerprint', 'uuid', column => column.notNull())
+        .addColumn('id', 'uuid', column => column.notNull())
+        .addColumn('version', 'integer', column => column.notNull())
+        .addColumn('created_at', 'timestamptz', column => column.notNull().defaultTo(sql`now()`))
+        .execute()
+      await sql`
+        insert into idempotency_keys (digest, fingerprint, id, version, created_at)
+        select encode(substring(sha256(convert_to(key, 'UTF8')) for 16), 'hex')::uuid,
+          encode(substring(decode(translate(fingerprint, '-_', '+/') || '=', 'base64') for 16), 'hex')::uuid,
+          (answer->>'id')::uuid, (answer->>'version')::integer, created_at
+        from idempotency_texts order by created_at`.execute(db)
+      await sql`drop table idempotency_texts`.execute(db)
+    }
   }
 }

@@ -1,17 +1,35 @@
 /** Migrations against the real PostgreSQL. */
+import { createHash } from 'node:crypto'
 import { setTimeout } from 'node:timers/promises'
 import t from 'tap'
 import { sql } from 'kysely'
+import { Migrator } from 'kysely/migration'
 import { modules } from '@bifold/modules'
 import { stores } from '@bifold/test'
 import { connect, isOutage, migrate, poolOf, settledPosition, type Db } from './index.ts'
+import { migrations } from './migrations.ts'
 
 t.test('several apps may migrate at once; each step is done once', async t => {
   const { POSTGRES_URL } = await stores(t)
   const dbs = Array.from({ length: 4 }, () => connect(POSTGRES_URL, 2))
   t.teardown(async () => await Promise.all(dbs.map(async db => await db.destroy())))
   const done = await Promise.all(dbs.map(async db => await migrate(db, modules)))
-  t.same(done.flat().sort(), ['0001-events', '0002-idempotency-keys', '0003-old-idempotency-keys', '0004-relay-checkpoints', 'books-0001-books'])
+  t.same(done.flat().sort(), ['0001-events', '0002-idempotency-keys', '0003-old-idempotency-keys', '0004-relay-checkpoints', '0005-idempotency-digests', 'books-0001-books'])
+})
+
+t.test('Idempotency-Keys that were kept as text are kept as digests', async t => {
+  const { POSTGRES_URL } = await stores(t)
+  const db = connect(POSTGRES_URL, 2)
+  t.teardown(async () => await db.destroy())
+  const older = Object.fromEntries(Object.entries(migrations).filter(([name]) => name < '0005'))
+  const { error } = await new Migrator({ db, provider: { getMigrations: async () => older }, allowUnorderedMigrations: true }).migrateToLatest()
+  t.equal(error, undefined)
+  const [id, sha] = ['019a0000-0000-7000-8000-000000000001', (text: string) => createHash('sha256').update(text)]
+  const halfOf = (text: string) => sha(text).digest('hex').slice(0, 32)
+  await sql`insert into idempotency_keys (key, fingerprint, answer) values ('a\\key', ${sha('asked').digest('base64url')}, ${JSON.stringify({ id, version: 7 })})`.execute(db)
+  await migrate(db, modules)
+  const { rows } = await sql`select replace(digest::text, '-', '') as digest, replace(fingerprint::text, '-', '') as fingerprint, id, version from idempotency_keys`.execute(db)
+  t.same(rows, [{ digest: halfOf('a\\key'), fingerprint: halfOf('asked'), id, version: 7 }])
 })
 
 t.test('a position is settled when no transaction that may have an earlier one is open; others are not waited for', async t => {

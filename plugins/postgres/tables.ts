@@ -16,9 +16,13 @@ export interface EventsTable {
 
 /** Commands that were answered, by their Idempotency-Key. */
 export interface IdempotencyKeysTable {
-  key: string
+  /** 128 bits of the key's SHA-256: a third of the room, and nobody has to read the key here. */
+  digest: string
+  /** 128 bits of SHA-256 of what was asked. */
   fingerprint: string
-  answer: { id: string, version: number }
+  /** The answer: the aggregate's id and version. */
+  id: string
+  version: number
   createdAt: GeneratedAlways<Date>
 }
 

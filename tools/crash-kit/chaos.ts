@@ -15,6 +15,8 @@ export interface ChaosOptions {
 export interface Told { kills: number, pauses: number }
 
 const calmMs = [300, 3000] as const // between two strokes: some hit a system that is still getting up from the one before
+const salvo = 3 // kills of a server in full work, one after the other: what is lost with it was under way for a millisecond, and not each hits one
+const blowsMax = 3 // in full work, before the next storm
 const pauseMs = [200, 15_000] as const // up to beyond every lease
 const downMs = [0, 3000] as const // a server that was killed stays down for so long
 const stormStrokes = [4, 8] as const // strokes on anything, before the next episode
@@ -22,18 +24,30 @@ const zombieMs = [8000, 13_000] as const // beyond a projector's session and the
 const steadyMs = 500 // in which work piles up before it
 const readyMs = 40_000 // a projector that was killed gets its partitions back after its session of 6 s; all is slower under full load
 
+/** What is done to one of them while all others are well. */
+interface Blow { readonly actor: Actor, readonly kill: boolean }
+
 /** Resolves when the time is over and everything that it began is done. */
 export async function chaos (options: ChaosOptions): Promise<Told> {
-  const { seconds, seed } = options
+  const { actors, seconds, seed } = options
   const random = makeRandom(seed)
   const told: Told = { kills: 0, pauses: 0 }
   const end = Date.now() + seconds * 1000
+  // As from a deck of cards: by chance alone, one of them might never come.
+  const blows = deck(random, [...actors.servers.map((actor): Blow => ({ actor, kill: true })), ...actors.holders.map((actor): Blow => ({ actor, kill: false }))])
   while (Date.now() < end) {
     // A storm leaves nothing at full work for long, and what is hit in full work shows the most.
-    if (random.between(0, 1) === 0) await inFullWork(options, random, told, end)
-    else await storm(options, random, told, end)
+    for (let count = random.between(1, blowsMax); count > 0 && Date.now() < end; count--) await inFullWork(options, blows.next().value, random, told, end)
+    if (Date.now() < end) await storm(options, random, told, end)
   }
   return told
+}
+
+/** All of them in random order, again and again. */
+function * deck<T> (random: Random, cards: readonly T[]): Generator<T, never> {
+  while (true) {
+    for (const left = [...cards]; left.length > 0;) yield left.splice(random.between(0, left.length - 1), 1)[0]!
+  }
 }
 
 /** Strokes on anything, some at a time. */
@@ -53,19 +67,25 @@ async function storm ({ actors, say }: ChaosOptions, random: Random, told: Told,
   await Promise.all(busy.values())
 }
 
-/** Waits until all are well; then freezes one that holds something for a time, until it has lost that, or kills a server. */
-async function inFullWork ({ actors, ready, say }: ChaosOptions, random: Random, told: Told, end: number): Promise<void> {
-  const kill = random.between(0, 1) === 0
-  const actor = random.of(kill ? actors.servers : actors.holders)
-  const ms = random.between(...(kill ? downMs : zombieMs) as readonly [number, number])
+/** Waits until all are well; then freezes one that holds something for a time, until it has lost that, or kills a server, some times. */
+async function inFullWork (options: ChaosOptions, { actor, kill }: Blow, random: Random, told: Told, end: number): Promise<void> {
+  for (let count = kill ? salvo : 1; count > 0; count--) {
+    const ms = random.between(...(kill ? downMs : zombieMs) as readonly [number, number])
+    if (!await allWell(options, end)) return
+    await setTimeout(steadyMs)
+    told[kill ? 'kills' : 'pauses']++
+    options.say(`${actor.name}: ${kill ? 'kill -9' : `paused for ${ms} ms`}, with all others well`)
+    await stroke(actor, kill, ms)
+  }
+}
+
+/** @returns false if it took too long */
+async function allWell ({ ready }: ChaosOptions, end: number): Promise<boolean> {
   for (const at = Date.now(); !await ready().catch(() => false);) {
-    if (Date.now() - at > readyMs || Date.now() > end) return
+    if (Date.now() - at > readyMs || Date.now() > end) return false
     await setTimeout(calmMs[0])
   }
-  await setTimeout(steadyMs)
-  told[kill ? 'kills' : 'pauses']++
-  say(`${actor.name}: ${kill ? 'kill -9' : `paused for ${ms} ms`}, with all others well`)
-  await stroke(actor, kill, ms)
+  return true
 }
 
 async function stroke (actor: Actor, kill: boolean, ms: number): Promise<void> {
