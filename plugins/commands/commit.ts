@@ -1,6 +1,6 @@
 /** One transaction for a group of commands: load and lock, decide each, save all, commit. */
 import { sql, type CompiledQuery } from 'kysely'
-import { KeyReused, messageValue, VersionMismatch, type AnyAggregate, type MessageValue, type Versioned } from '@bifold/cqrs'
+import { KeyReused, messageValue, TooLarge, VersionMismatch, type AnyAggregate, type Versioned } from '@bifold/cqrs'
 import { arrays, transaction, type Db } from '@bifold/postgres'
 import type { Answer, Request } from './request.ts'
 
@@ -11,7 +11,8 @@ interface NewEvent {
   readonly id: string
   readonly version: number
   readonly type: string
-  readonly value: MessageValue
+  /** The message's value, as JSON. */
+  readonly value: string
   readonly requestId: string
   readonly traceparent: string
   readonly time: Date
@@ -37,6 +38,9 @@ interface Round {
   /** The unique values that were taken or freed. */
   readonly moved: Set<string>
 }
+
+const valueBytesMax = 768 * 1024 // with its headers it has to fit into what Kafka takes for a message, 1 MB
+const utf8BytesMax = 3 // of a character of JavaScript's
 
 const newRound = (): Round => ({ changed: new Map(), moved: new Set() })
 
@@ -128,7 +132,8 @@ function apply ({ command, id, input, expected, requestId, traceparent }: Reques
   const made = facts.map(fact => {
     state = aggregate.evolve[fact.type](state, fact.data)
     version++
-    const value = messageValue(aggregate.events[fact.type]!.task, id, version, aggregate.record(state), fact)
+    const value = JSON.stringify(messageValue(aggregate.events[fact.type]!.task, id, version, aggregate.record(state), fact))
+    if (value.length > valueBytesMax / utf8BytesMax && Buffer.byteLength(value) > valueBytesMax) throw new TooLarge(id, valueBytesMax)
     return { aggregate: aggregate.name, id, version, type: fact.type, value, requestId, traceparent, time: now }
   })
   // Only now: a rule that throws half way has changed nothing.
@@ -189,7 +194,7 @@ function insertEvents (tx: Db, events: readonly NewEvent[]): CompiledQuery {
       ${arrays.uuid(events.map(event => event.id))}::uuid[],
       ${arrays.integer(events.map(event => event.version))}::integer[],
       ${arrays.text(events.map(event => event.type))}::text[],
-      ${arrays.json(events.map(event => JSON.stringify(event.value)))}::json[],
+      ${arrays.json(events.map(event => event.value))}::json[],
       ${arrays.text(events.map(event => event.requestId))}::text[],
       ${arrays.text(events.map(event => event.traceparent))}::text[],
       ${arrays.timestamptz(events.map(event => event.time))}::timestamptz[]

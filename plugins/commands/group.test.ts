@@ -409,3 +409,12 @@ t.test('a group is bounded in bytes too, and a command larger than that is commi
   await Promise.all(sizes.map(async more => await app.inject({ method: 'POST', url: '/books', payload: { title: 'Emma', authors: ['Jane Austen'], ...more > 0 && { description: 'x'.repeat(more) } } })))
   t.match((await app.inject('/metrics')).body, /bifold_commit_group_size_sum 5\nbifold_commit_group_size_count 3/)
 })
+
+t.test('an event that Kafka would not take is refused, and only that', async t => {
+  const { db, pool } = await database(t)
+  const [small, large, beside] = requestsOf([add(x), add(), add(y)])
+  // Beyond what HTTP lets through: a record may grow by many commands, too.
+  const grown = { ...large!, input: { ...large!.input as object, description: 'é'.repeat(400_000) } }
+  t.match(await together(pool(2), [small!, grown, beside!], limits), [{ version: 1 }, { code: 'TOO_LARGE' }, { version: 1 }])
+  t.equal((await stored(db)).events.length, 2)
+})

@@ -5,11 +5,12 @@
 import type { Admin, Kafka, Producer } from 'kafkajs'
 import pg from 'pg'
 import { partitionOf } from '@bifold/kafka'
-import { columns } from './poll.ts'
+import { bounded } from '@bifold/postgres'
+import { columns, isoTime } from './poll.ts'
 import { batchMax, outgoing, sequenceOf } from './queue.ts'
 import { sendAll } from './send.ts'
 import type { Row } from './stream.ts'
-import { readRanges, tailOf, type Tail } from './tail.ts'
+import { rangesFrom, readRanges, sentOf, type Sent } from './tail.ts'
 
 export interface CatchUpOptions {
   readonly url: string
@@ -41,21 +42,23 @@ const beforeAll = '0'.repeat(16) // a place before all that the stream will have
 
 /** Sends, in order, each event that the topic lacks. */
 export async function catchUp (options: CatchUpOptions): Promise<CaughtUp> {
-  const { url, until, position } = options
+  const { url, until } = options
   const client = new pg.Client({ connectionString: url, connectionTimeoutMillis: connectMs, application_name: 'bifold-relay' })
   client.on('error', () => {}) // what is asked next fails, and tells
   await client.connect()
   try {
     await client.query('begin isolation level repeatable read')
     if ('snapshot' in until) await client.query(`set transaction snapshot '${until.snapshot}'`)
-    await client.query('create temporary table sent (id uuid, version integer, time timestamptz) on commit drop')
+    // What stands in a header is compared as text: a time that is none must not be an error.
+    await client.query('create temporary table sent (id uuid, version integer, time text) on commit drop')
     const partitions = await noteSent(options, client)
+    await client.query('create index on sent (id, version)')
     await client.query('analyze sent')
-    const same = 'aggregate_id = id and events.version = sent.version and date_trunc(\'milliseconds\', events.time) = sent.time'
+    const same = `aggregate_id = id and events.version = sent.version and ${isoTime} = sent.time`
     const { rows: [unknown] } = await client.query<{ count: number }>(`select count(*) as count from sent where not exists (select from events where ${same})`)
-    await client.query(`declare missing no scroll cursor for select ${columns} from events
-      where position > ${position} ${'position' in until ? `and position <= ${until.position}` : ''} and not exists (select from sent where ${same}) order by events.position`)
-    const sent = await sendMissing(options, client, partitions)
+    const missing = bounded(`select ${columns}, events.position as at from events
+      where position > $1 ${'position' in until ? `and position <= ${until.position}` : ''} and not exists (select from sent where ${same}) order by events.position limit ${batchMax}`, 'at')
+    const sent = await sendMissing(options, partitions, async after => (await client.query<Row>(missing, [after])).rows)
     await client.query('commit')
     return { sent, unknown: unknown!.count }
   } finally {
@@ -64,33 +67,32 @@ export async function catchUp (options: CatchUpOptions): Promise<CaughtUp> {
 }
 
 /** Writes down what the topic has had since. */
-async function noteSent ({ kafka, admin, topic, offsets }: CatchUpOptions, client: pg.Client): Promise<number> {
+async function noteSent ({ kafka, admin, topic, offsets, epoch }: CatchUpOptions, client: pg.Client): Promise<number> {
   const ends = await admin.fetchTopicOffsets(topic)
-  const ranges = ends.map(({ partition, low, high }) => ({ partition, from: BigInt(Math.max(Number(low), offsets[partition] ?? 0)), high: BigInt(high) })).filter(({ from, high }) => from < high)
-  let page: Tail[] = []
+  let page: Sent[] = []
   const write = async () => {
     const noted = page
     page = []
-    await client.query('insert into sent select * from unnest($1::uuid[], $2::integer[], $3::timestamptz[])', [noted.map(({ id }) => id), noted.map(({ version }) => version), noted.map(({ time }) => time)])
+    await client.query('insert into sent select * from unnest($1::uuid[], $2::integer[], $3::text[])', [noted.map(({ id }) => id), noted.map(({ version }) => version), noted.map(({ time }) => time)])
   }
-  await readRanges(kafka, admin, topic, ranges, async messages => {
-    page.push(...messages.map(({ message }) => tailOf(message)).filter(tail => tail !== undefined))
+  await readRanges(kafka, admin, topic, rangesFrom(ends, offsets), async messages => {
+    page.push(...messages.map(({ message }) => sentOf(message, epoch)).filter(sent => sent !== undefined))
     if (page.length >= pageMax) await write()
   })
   await write()
   return ends.length
 }
 
-async function sendMissing ({ producer, topic, epoch, signal, sent }: CatchUpOptions, client: pg.Client, partitions: number): Promise<number> {
-  const fetchPage = async () => (await client.query<Row>(`fetch ${batchMax} from missing`)).rows
+async function sendMissing ({ producer, topic, epoch, position, signal, sent }: CatchUpOptions, partitions: number, pageAfter: (position: number) => Promise<Row[]>): Promise<number> {
   let count = 0
-  for (let rows = await fetchPage(); rows.length > 0;) {
+  for (let rows = await pageAfter(position); rows.length > 0;) {
     if (signal.aborted) throw new Error('the relay is being closed')
     const messages = rows.map((row, index) => outgoing(row, sequenceOf(epoch, beforeAll, count + index), partitionOf(row['aggregate_id']!, partitions)))
+    const last = messages.at(-1)!.position
     // The next page is read while this one is sent.
-    const [, next] = await Promise.all([sendAll(producer, topic, messages.map(({ message }) => message)), fetchPage()])
+    const [, next] = await Promise.all([sendAll(producer, topic, messages.map(({ message }) => message)), pageAfter(last)])
     count += rows.length
-    sent(rows.length, messages.at(-1)!.position)
+    sent(rows.length, last)
     rows = next
   }
   return count

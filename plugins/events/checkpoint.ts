@@ -4,7 +4,7 @@ import { sql } from 'kysely'
 import type { FastifyBaseLogger } from 'fastify'
 import type { Admin } from 'kafkajs'
 import { poolOf, settledPosition, type Db, type RelayCheckpoint, type RelayMode } from '@bifold/postgres'
-import { hex, type Place } from './stream.ts'
+import { hex, placeAfter, type Place } from './stream.ts'
 
 const everyMs = 5000 // what is read again of topic and log after a break; one small write
 
@@ -14,7 +14,7 @@ export async function readCheckpoint (db: Db, topic: string): Promise<RelayCheck
 
 /** What stands from now on, if the relay is killed in the next moment. */
 export async function writeCheckpoint (db: Db, { topic, ...rest }: RelayCheckpoint): Promise<void> {
-  const values = { ...rest, offsets: JSON.stringify(rest.offsets) as never }
+  const values = { ...rest, offsets: json(rest.offsets), placeOffsets: json(rest.placeOffsets) }
   await db.insertInto('relayCheckpoints').values({ topic, ...values }).onConflict(conflict => conflict.column('topic').doUpdateSet(values)).execute()
 }
 
@@ -36,23 +36,44 @@ export async function keepCheckpoint (options: KeepOptions): Promise<void> {
   while (true) {
     await setTimeout(everyMs, undefined, { signal }).catch(() => {})
     if (signal.aborted) return
-    await moveCheckpoint(options).catch((error: unknown) => log.warn(error, 'the relay\'s checkpoint was not moved'))
+    await moveCheckpoint(options).catch((error: unknown) => { if (!signal.aborted) log.warn(error, 'the relay\'s checkpoint was not moved') })
   }
 }
 
-/** One step: every event up to the position is in Kafka, every later one is at these offsets or behind them. */
+/** One step: every event before the place, or up to the position, is in Kafka; every later one is at these offsets or behind them. */
 async function moveCheckpoint ({ db, admin, topic, mode, epoch, signal, confirmed }: KeepOptions) {
   const offsets = await highOffsets(admin, topic)
-  const client = await poolOf(db).connect()
-  const settled = await settledPosition(client, signal).finally(() => client.release())
-  const place = mode === 'polling' ? hex(settled, 16) : await walPlace(db)
-  while (confirmed() < place) {
-    await setTimeout(everyMs / 10, undefined, { signal }).catch(() => {})
-    if (signal.aborted) return
-  }
-  await db.updateTable('relayCheckpoints').set({ position: settled, offsets: JSON.stringify(offsets) as never })
-    .where('topic', '=', topic).where('epoch', '=', epoch).where('position', '<', settled).execute()
+  const settled = await settledSoon(db, signal)
+  if (mode === 'polling' && settled === undefined) return
+  const place = mode === 'polling' ? placeAfter(settled!) : await walPlace(db)
+  while (confirmed() < place) await setTimeout(everyMs / 10, undefined, { signal })
+  const row = db.updateTable('relayCheckpoints').where('topic', '=', topic).where('epoch', '=', epoch)
+  if (settled !== undefined) await row.set({ position: settled, offsets: json(offsets) }).where('position', '<', settled).execute()
+  await row.set({ place, placeOffsets: json(offsets) }).where('place', '<', place).execute()
 }
+
+/** The settled position; undefined if a transaction that writes events stays open. */
+async function settledSoon (db: Db, signal: AbortSignal): Promise<number | undefined> {
+  const client = await poolOf(db).connect()
+  const soon = AbortSignal.timeout(everyMs)
+  try {
+    return await settledPosition(client, AbortSignal.any([signal, soon]))
+  } catch (error) {
+    if (soon.aborted && !signal.aborted) return undefined
+    throw error
+  } finally {
+    client.release()
+  }
+}
+
+/** Where the log stands now: what is committed from here on is new. */
+export async function placeNow (db: Db, mode: RelayMode): Promise<Place> {
+  if (mode === 'wal') return await walPlace(db)
+  const { rows: [last] } = await sql<{ position: number }>`select coalesce(pg_sequence_last_value(pg_get_serial_sequence('events', 'position')::regclass), 0) as position`.execute(db)
+  return placeAfter(last!.position)
+}
+
+const json = (offsets: readonly number[]) => JSON.stringify(offsets) as never
 
 /** The end of each partition. */
 export async function highOffsets (admin: Admin, topic: string): Promise<number[]> {

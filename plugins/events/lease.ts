@@ -2,12 +2,16 @@
  * One relay at a time: an advisory lock of PostgreSQL, held by a session that PostgreSQL ends when nothing is heard of it. So a
  * relay that hangs loses it too, and, when it goes on, knows by its own clock that it may send no more (Gray and Cheriton, "Leases", 1989).
  */
+import type { Socket } from 'node:net'
 import { setTimeout } from 'node:timers/promises'
 import pg from 'pg'
+import { over, type Db } from '@bifold/postgres'
 
 export interface Lease {
   /** False from some moment before another relay may begin. */
   readonly held: () => boolean
+  /** The database, by the session of the lease: what is written here fails once the lease is lost. */
+  readonly db: Db
   /** Rejects when it is lost. */
   readonly lost: Promise<never>
   release (): Promise<void>
@@ -26,6 +30,7 @@ const beatMs = 1500 // several in a lease
 const againMs = 300 // a standby asks so often
 const relayLock = 0x72656c79 // 'rely': in the database of the event log
 const connectMs = 5000 // as everywhere
+const partingMs = 1000 // a server that is there answers sooner
 
 /** Waits until the lease is ours; undefined if the signal came first. */
 export async function takeLease ({ url, signal, waiting }: LeaseOptions): Promise<Lease | undefined> {
@@ -34,10 +39,17 @@ export async function takeLease ({ url, signal, waiting }: LeaseOptions): Promis
   lost.promise.catch(() => {})
   client.on('error', lost.reject)
   await client.connect()
+  let asked: Promise<unknown> = Promise.resolve()
+  // One after the other: a connection answers one question at a time.
+  const query = async (text: string, parameters: readonly unknown[] = []) => {
+    const answer = asked.catch(() => {}).then(async () => await client.query(text, [...parameters]))
+    asked = answer
+    return await answer
+  }
   try {
-    await client.query(`set idle_session_timeout = ${leaseMs}`)
+    await query(`set idle_session_timeout = ${leaseMs}`)
     let heard = performance.now()
-    while (!(await client.query<{ taken: boolean }>(`select pg_try_advisory_lock(${relayLock}) as taken`)).rows[0]!.taken) {
+    while (!(await query(`select pg_try_advisory_lock(${relayLock}) as taken`)).rows[0]!.taken) {
       waiting('another relay is at work; this one stands by')
       await setTimeout(againMs, undefined, { signal }).catch(() => {})
       if (signal.aborted) {
@@ -46,16 +58,21 @@ export async function takeLease ({ url, signal, waiting }: LeaseOptions): Promis
       }
       heard = performance.now()
     }
+    const held = () => performance.now() - heard < leaseMs - marginMs
     const timer = setInterval(() => {
-      const asked = performance.now()
-      client.query('select').then(() => { heard = asked }, lost.reject)
+      const at = performance.now()
+      query('select').then(() => { heard = at }, lost.reject)
+      // PostgreSQL may have gone without a word: then no answer, and no error either, would come for minutes.
+      if (!held()) lost.reject(new Error(`nothing was heard of the lease for ${leaseMs - marginMs} ms`))
     }, beatMs)
     return {
-      held: () => performance.now() - heard < leaseMs - marginMs,
+      held,
+      db: over({ query }),
       lost: lost.promise,
       async release () {
         clearInterval(timer)
-        await client.end().catch(() => {})
+        await Promise.race([client.end().catch(() => {}), setTimeout(partingMs)])
+        ;(client as unknown as { connection: { stream: Socket } }).connection.stream.destroy()
       }
     }
   } catch (error) {

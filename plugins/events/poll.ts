@@ -6,15 +6,20 @@
  */
 import { setTimeout } from 'node:timers/promises'
 import pg from 'pg'
-import { settledPosition } from '@bifold/postgres'
-import { hex, type EventStream, type Row, type StreamHandlers } from './stream.ts'
+import { bounded, settledPosition } from '@bifold/postgres'
+import { hex, placeAfter, type EventStream, type Row, type StreamHandlers } from './stream.ts'
 
 const everyMs = 20 // an event waits for half of it on average, and PostgreSQL answers "nothing new" in 0.1 ms
 const pageMax = 1000 // events, some 1 MB
 const connectMs = 5000 // as everywhere
 
+/** An event's time as text, as it stands in the header of its message. */
+export const isoTime = 'to_char(events.time at time zone \'UTC\', \'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"\')'
+
 /** What the relay reads of an event, as text. */
-export const columns = 'events.position::text, aggregate, aggregate_id::text, version::text, type, value::text, request_id, traceparent, to_char(time at time zone \'UTC\', \'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"\') as time'
+export const columns = `events.position::text, aggregate, aggregate_id::text, events.version::text, type, value::text, request_id, traceparent, ${isoTime} as time`
+
+const pageQuery = bounded(`select ${columns}, events.position as at from events where position > $1 and position <= $2 order by events.position limit ${pageMax}`, 'at')
 
 /** Opens a stream of all events after a position. */
 export async function pollEvents ({ url, after }: { url: string, after: number }, handlers: StreamHandlers): Promise<EventStream> {
@@ -39,11 +44,11 @@ export async function pollEvents ({ url, after }: { url: string, after: number }
   }
 
   const page = async (upTo: number) => {
-    const { rows } = await client.query<Row>(`select ${columns} from events where position > $1 and position <= $2 order by events.position limit ${pageMax}`, [at.last, upTo])
-    at.last = rows.length < pageMax ? upTo : Number(rows.at(-1)!['position'])
+    const { rows } = await client.query<Row>(pageQuery, [at.last, upTo])
+    at.last = rows.length === 0 ? upTo : Number(rows.at(-1)!['position'])
     for (const row of rows) {
-      const place = hex(Number(row['position']), 16)
-      handlers.committed({ place, end: place, rows: [row] }, stream)
+      const position = Number(row['position'])
+      handlers.committed({ place: hex(position, 16), end: placeAfter(position), rows: [row] }, stream)
     }
   }
 
@@ -51,10 +56,10 @@ export async function pollEvents ({ url, after }: { url: string, after: number }
     while (!closing.signal.aborted) {
       const settled = at.paused ? at.last : await settledPosition(client, closing.signal)
       while (at.last < settled && !at.paused && !closing.signal.aborted) await page(settled)
-      if (!at.paused) handlers.reached(hex(at.last, 16), stream)
+      if (!at.paused) handlers.reached(placeAfter(at.last), stream)
       await setTimeout(everyMs, undefined, { signal: closing.signal }).catch(() => {})
     }
   }
-  run().then(end.resolve, end.reject)
+  run().catch((error: unknown) => { if (!closing.signal.aborted) throw error }).then(end.resolve, end.reject)
   return stream
 }

@@ -3,19 +3,20 @@
  *
  * Every failure has one treatment: begin again at the confirmed place of the log, and skip what the topic has.
  */
+import { setTimeout } from 'node:timers/promises'
 import type { Admin, Kafka, Producer } from 'kafkajs'
 import type { FastifyBaseLogger } from 'fastify'
 import { fencedId } from '@bifold/kafka'
 import { publication, settledPosition, poolOf, type Db, type RelayCheckpoint, type RelayMode } from '@bifold/postgres'
 import { catchUp } from './catch-up.ts'
-import { highOffsets, keepCheckpoint, readCheckpoint, writeCheckpoint } from './checkpoint.ts'
+import { highOffsets, keepCheckpoint, placeNow, readCheckpoint, writeCheckpoint } from './checkpoint.ts'
 import { takeLease, type Lease } from './lease.ts'
 import { pollEvents } from './poll.ts'
-import { makeQueue, type Queue } from './queue.ts'
+import { makeQueue, type Known, type Queue } from './queue.ts'
 import { sendAll } from './send.ts'
 import { freeSlot, makeSlot, slotFault, slotName } from './slot.ts'
-import type { EventStream, Place, StreamHandlers } from './stream.ts'
-import { readTails, type Tail } from './tail.ts'
+import { placeAfter, type EventStream, type Place, type StreamHandlers } from './stream.ts'
+import { readSeen, type Sent } from './tail.ts'
 import { streamWal } from './wal.ts'
 
 export interface RelayOptions {
@@ -47,20 +48,19 @@ export interface Broken {
 }
 
 const connectRetries = 12 // some 10 s: by then the coordinator of a broker that was killed is another. A send is not tried again (plugins/kafka/fence.ts)
-const bufferMax = 4000 // messages read ahead of Kafka, some 10 MB with their headers; beyond, the log waits in PostgreSQL
+const fencedMs = 24 * 3600 * 1000 // Kafka forgets a producer's id, and with it the fence, when it was not used for 7 days: each beginning uses it
 
 /** Relays until the signal; rejects when anything fails, and is then to be called again. */
 export async function relay (options: RelayOptions, ready: () => void): Promise<void> {
-  const { url, topic, admin, signal, standby, waiting } = options
+  const { url, topic, signal, standby, waiting } = options
   const lease = await takeLease({ url, signal, waiting: standby })
   if (lease === undefined) return
   const kafka = options.kafka(lease.held)
   const producer = kafka.producer({ transactionalId: fencedId(topic), idempotent: true, maxInFlightRequests: 1, allowAutoTopicCreation: false, retry: { retries: connectRetries } })
   try {
     await producer.connect()
-    const tails = await readTails(kafka, admin, topic)
-    const checkpoint = await continued(options, { kafka, producer, tails })
-    await stream(options, { lease, producer, checkpoint, tails: checkpoint.tails }, ready)
+    const beginning = await Promise.race([continued(options, { lease, kafka, producer }), lease.lost])
+    await stream(options, { lease, producer, ...beginning }, ready)
   } finally {
     waiting(0)
     await producer.disconnect().catch(() => {})
@@ -68,17 +68,25 @@ export async function relay (options: RelayOptions, ready: () => void): Promise<
   }
 }
 
-interface Beginning { readonly kafka: Kafka, readonly producer: Producer, readonly tails: readonly (Tail | undefined)[] }
+interface Begun { readonly lease: Lease, readonly kafka: Kafka, readonly producer: Producer }
 
-/** Makes sure that the stream goes on where the topic ends; sends what is missing, if it does not. */
-async function continued (options: RelayOptions, beginning: Beginning) {
-  const { db, mode, topic, admin, log, sent, caughtUp } = options
-  const { tails } = beginning
+/** Where the stream goes on, and what the topic has of it. */
+interface Beginning { readonly checkpoint: RelayCheckpoint, readonly partitions: number, readonly known: Known }
+
+/**
+ * Makes sure that the stream goes on where the topic ends; sends what is missing, if it does not. Whatever is changed in PostgreSQL
+ * is changed by the lease's session: a relay that lost it without knowing must not take the next one's slot away.
+ */
+async function continued (options: RelayOptions, begun: Begun): Promise<Beginning> {
+  const { mode, topic, admin, log } = options
+  const { lease: { db }, kafka } = begun
   const before = await readCheckpoint(db, topic)
   const offsets = await highOffsets(admin, topic)
-  const known = await positions(db, tails)
-  sent(0, Math.max(0, ...known.map(position => position ?? 0)))
-  const shrunk = before?.offsets.some((offset, partition) => (offsets[partition] ?? 0) < offset) ?? false
+  const shrunk = before?.placeOffsets.some((offset, partition) => (offsets[partition] ?? 0) < offset) ?? false
+  const seen = await readSeen(kafka, admin, topic, shrunk ? [] : before?.placeOffsets ?? [], before?.epoch ?? 0)
+  const from = await placeNow(db, mode)
+  const lastKnown = await positions(db, seen.tails)
+  options.sent(0, Math.max(0, before?.position ?? 0, ...lastKnown.map(position => position ?? 0)))
   const reason = before === undefined
     ? 'The relay sends to this topic for the first time'
     : !before.continuous
@@ -87,47 +95,53 @@ async function continued (options: RelayOptions, beginning: Beginning) {
           ? `The relay reads in the mode ${mode}, and did in the mode ${before.mode}`
           : shrunk
             ? `The topic ${topic} has lost messages, or is another than before`
-            : known.some((position, partition) => tails[partition] !== undefined && position === undefined) || tails.some(tail => epochOf(tail) > before.epoch)
+            : lastKnown.some((position, partition) => seen.tails[partition] !== undefined && position === undefined) || seen.epoch > before.epoch
               ? 'PostgreSQL does not know the last events on the topic: it is older than the topic'
-              : mode === 'wal' ? await slotFault(db, await slotName(db)) : undefined
-  if (before !== undefined && reason === undefined) return { ...before, tails }
+              : seen.identities === undefined
+                ? 'The topic has more events behind the checkpoint than can be borne in mind'
+                : mode === 'wal' ? await slotFault(db, await slotName(db)) : undefined
+  if (before !== undefined && reason === undefined) return { checkpoint: before, partitions: offsets.length, known: { before: before.place, identities: seen.identities!, from } }
 
-  const checkpoint: RelayCheckpoint = {
+  const broken: RelayCheckpoint = {
     topic,
     mode,
-    epoch: Math.max(before?.epoch ?? 0, ...tails.map(epochOf)) + 1,
+    epoch: Math.max(before?.epoch ?? 0, seen.epoch) + 1,
     position: shrunk ? 0 : before?.position ?? 0,
     offsets: shrunk ? [] : before?.offsets ?? [],
+    place: '',
+    placeOffsets: shrunk ? [] : before?.offsets ?? [],
     continuous: false
   }
-  await writeCheckpoint(db, checkpoint)
-  log.warn({ ...checkpoint, reason }, 'catching up from the table of events')
-  const position = await sendMissing(options, beginning, checkpoint)
-  await writeCheckpoint(db, { ...checkpoint, position, continuous: true })
-  // What was sent now is of a lower place in this epoch than all that the stream will have.
-  return { ...checkpoint, position, tails: tails.map(() => undefined) }
-
-  async function sendMissing ({ url, signal }: RelayOptions, { kafka, producer }: Beginning, { epoch, position, offsets }: RelayCheckpoint): Promise<number> {
-    const common = { url, kafka, admin, producer, topic, epoch, position, offsets, signal, sent }
-    if (mode === 'wal') {
-      const slot = await slotName(db)
-      await freeSlot(db, slot)
-      const { snapshot, close } = await makeSlot(db, url, slot)
-      const found = await catchUp({ ...common, until: { snapshot } }).finally(close)
-      caughtUp({ reason: reason!, ...found })
-      return position
-    }
-    const client = await poolOf(db).connect()
-    const settled = await settledPosition(client, signal).finally(() => client.release())
-    caughtUp({ reason: reason!, ...await catchUp({ ...common, until: { position: settled } }) })
-    return settled
-  }
+  await writeCheckpoint(db, broken)
+  log.warn({ ...broken, reason }, 'catching up from the table of events')
+  return await caughtUp(options, begun, broken, reason!)
 }
 
-const epochOf = (tail: Tail | undefined): number => tail === undefined ? 0 : parseInt(tail.sequence.slice(0, 8), 16)
+/** Sends what the topic lacks of what is committed by now; the stream then goes on with all else. */
+async function caughtUp (options: RelayOptions, { lease: { db }, kafka, producer }: Begun, broken: RelayCheckpoint, reason: string): Promise<Beginning> {
+  const { url, mode, topic, admin, signal, sent } = options
+  const placeOffsets = await highOffsets(admin, topic)
+  const common = { url, kafka, admin, producer, topic, epoch: broken.epoch, position: broken.position, offsets: broken.offsets, signal, sent }
+  let { position, place } = broken
+  if (mode === 'wal') {
+    const slot = await slotName(db)
+    await freeSlot(db, slot)
+    const made = await makeSlot(db, url, slot)
+    place = made.place
+    options.caughtUp({ reason, ...await catchUp({ ...common, until: { snapshot: made.snapshot } }).finally(made.close) })
+  } else {
+    const client = await poolOf(options.db).connect()
+    position = await settledPosition(client, signal).finally(() => client.release())
+    place = placeAfter(position)
+    options.caughtUp({ reason, ...await catchUp({ ...common, until: { position } }) })
+  }
+  const checkpoint = { ...broken, position, place, placeOffsets, continuous: true }
+  await writeCheckpoint(db, checkpoint)
+  return { checkpoint, partitions: placeOffsets.length, known: { before: place, identities: new Set(), from: place } }
+}
 
 /** Where each partition's last event stands in the log; undefined if the log does not know it. */
-async function positions (db: Db, tails: readonly (Tail | undefined)[]): Promise<(number | undefined)[]> {
+async function positions (db: Db, tails: readonly (Sent | undefined)[]): Promise<(number | undefined)[]> {
   return await Promise.all(tails.map(async tail => {
     if (tail === undefined) return undefined
     const found = await db.selectFrom('events').select(['position', 'time']).where('aggregateId', '=', tail.id).where('version', '=', tail.version).executeTakeFirst()
@@ -135,21 +149,21 @@ async function positions (db: Db, tails: readonly (Tail | undefined)[]): Promise
   }))
 }
 
-interface Streaming { readonly lease: Lease, readonly producer: Producer, readonly checkpoint: RelayCheckpoint, readonly tails: readonly (Tail | undefined)[] }
+interface Streaming extends Beginning { readonly lease: Lease, readonly producer: Producer }
 
-async function stream (options: RelayOptions, { lease, producer, checkpoint, tails }: Streaming, ready: () => void) {
+async function stream (options: RelayOptions, { lease, producer, checkpoint, partitions, known }: Streaming, ready: () => void) {
   const { db, admin, topic, mode, signal, log, waiting } = options
-  const queue = makeQueue(tails, checkpoint.epoch)
+  const queue = makeQueue(partitions, checkpoint.epoch, known)
   let confirmed: Place = ''
   const confirm = (stream: EventStream, place: Place) => {
     confirmed = place
     stream.confirm(place)
   }
-  const events = await open(options, checkpoint, {
+  const events = await open(options, lease, checkpoint, {
     committed (committed, stream) {
       queue.add(committed)
       waiting(queue.messages)
-      if (queue.messages > bufferMax) stream.pause()
+      if (queue.full) stream.pause()
     },
     // Everything handed over is sent: what is left up to here is not ours.
     reached (place, stream) { if (queue.idle) confirm(stream, place) }
@@ -161,14 +175,14 @@ async function stream (options: RelayOptions, { lease, producer, checkpoint, tai
     const failures = [events.ended, lease.lost]
     for (const failure of failures) failure.catch(queue.wake)
     ready()
-    await Promise.race([send(options, producer, events, queue, place => confirm(events, place)), ...failures])
+    await Promise.race([send(options, producer, events, queue, place => confirm(events, place)), ...failures, setTimeout(fencedMs, undefined, { signal: ending.signal })])
   } finally {
     ending.abort()
     await events.close().catch(() => {})
   }
 }
 
-async function open ({ url, db, mode }: RelayOptions, { position }: RelayCheckpoint, handlers: StreamHandlers): Promise<EventStream> {
+async function open ({ url, mode }: RelayOptions, { db }: Lease, { position }: RelayCheckpoint, handlers: StreamHandlers): Promise<EventStream> {
   if (mode === 'polling') return await pollEvents({ url, after: position }, handlers)
   const slot = await slotName(db)
   await freeSlot(db, slot)
@@ -185,6 +199,6 @@ async function send ({ topic, signal, waiting, sent }: RelayOptions, producer: P
     queue.done()
     waiting(queue.messages)
     if (outgoing.length > 0) sent(outgoing.length, Math.max(...outgoing.map(({ position }) => position)))
-    if (queue.messages < bufferMax / 2) events.resume()
+    if (queue.roomy) events.resume()
   }
 }

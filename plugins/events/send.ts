@@ -1,11 +1,37 @@
 /** Sends messages to Kafka, and believes only what each partition has answered. */
 import type { Message, Producer } from 'kafkajs'
 
+type Outgoing = Message & { partition: number }
+
+// Kafka takes a batch of up to 1,048,588 bytes for a partition (`max.message.bytes`); kafkajs makes one of all that it is given.
+const partitionBytesMax = 900 * 1024
+const overheadBytes = 1000 // of a message beside its value: its key and its headers have half of that
+
 /**
- * Sends messages and checks that each of their partitions was answered: kafkajs may resolve without, and then the messages
- * are lost (docs/decisions/0003-checked-sends.md).
+ * Sends messages, in their order for each partition, and checks that each of their partitions was answered: kafkajs may resolve
+ * without, and then the messages are lost (docs/decisions/0003-checked-sends.md).
  */
-export async function sendAll (producer: Producer, topic: string, messages: readonly (Message & { partition: number })[]): Promise<void> {
+export async function sendAll (producer: Producer, topic: string, messages: readonly Outgoing[]): Promise<void> {
+  for (const part of parts(messages)) await sendPart(producer, topic, part)
+}
+
+/** Consecutive parts, each with no more for a partition than Kafka takes at once. */
+function parts (messages: readonly Outgoing[]): Outgoing[][] {
+  const parts: Outgoing[][] = [[]]
+  let bytes = new Map<number, number>()
+  for (const message of messages) {
+    const size = Buffer.byteLength(message.value ?? '') + overheadBytes
+    if ((bytes.get(message.partition) ?? 0) + size > partitionBytesMax && parts.at(-1)!.length > 0) {
+      parts.push([])
+      bytes = new Map()
+    }
+    parts.at(-1)!.push(message)
+    bytes.set(message.partition, (bytes.get(message.partition) ?? 0) + size)
+  }
+  return parts
+}
+
+async function sendPart (producer: Producer, topic: string, messages: Outgoing[]): Promise<void> {
   const written = new Set<number>()
   for (const { partition, errorCode } of await producer.send({ topic, acks: -1, messages: messages as Message[] })) {
     if (errorCode === 0) written.add(partition)

@@ -2,6 +2,7 @@
 import pg from 'pg'
 import { sql } from 'kysely'
 import type { Db } from '@bifold/postgres'
+import type { Place } from './stream.ts'
 
 /** One for each database, since slots are the whole server's. */
 export async function slotName (db: Db): Promise<string> {
@@ -18,14 +19,18 @@ export async function slotFault (db: Db, slot: string): Promise<string | undefin
   return undefined
 }
 
+const freeMs = 2000 // below the lease's time, by whose session it is asked
+
 /** A relay that has lost its lease may still be connected: it has no say any more. */
 export async function freeSlot (db: Db, slot: string): Promise<void> {
-  await sql`select pg_terminate_backend(active_pid, 5000) from pg_replication_slots where slot_name = ${slot} and active`.execute(db)
+  await sql`select pg_terminate_backend(active_pid, ${freeMs}) from pg_replication_slots where slot_name = ${slot} and active`.execute(db)
 }
 
 export interface NewSlot {
   /** The name of a snapshot (PostgreSQL's manual, "Exported Snapshots"): what is committed in it is not in the slot's stream, all else is. */
   readonly snapshot: string
+  /** The place between the two. */
+  readonly place: Place
   /** Ends the snapshot; who has taken it keeps it. */
   close (): Promise<void>
 }
@@ -39,8 +44,9 @@ export async function makeSlot (db: Db, url: string, slot: string): Promise<NewS
   client.on('error', () => {}) // what is asked next fails, and tells
   await client.connect()
   try {
-    const { rows: [made] } = await client.query<{ snapshot_name: string }>(`CREATE_REPLICATION_SLOT "${slot}" LOGICAL pgoutput (SNAPSHOT 'export')`)
-    return { snapshot: made!.snapshot_name, close: async () => await client.end() }
+    const { rows: [made] } = await client.query<{ consistent_point: string, snapshot_name: string }>(`CREATE_REPLICATION_SLOT "${slot}" LOGICAL pgoutput (SNAPSHOT 'export')`)
+    const place = made!.consistent_point.split('/').map(half => half.padStart(8, '0')).join('').toLowerCase()
+    return { snapshot: made!.snapshot_name, place, close: async () => await client.end() }
   } catch (error) {
     await client.end().catch(() => {})
     throw error

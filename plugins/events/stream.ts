@@ -9,7 +9,7 @@ export type Row = Readonly<Record<string, string | null>>
 /** Events that were committed together. */
 export interface Committed {
   readonly place: Place
-  /** What is confirmed once they are done with. */
+  /** What is confirmed once they are done with: the first place behind them. */
   readonly end: Place
   readonly rows: readonly Row[]
 }
@@ -22,7 +22,7 @@ export interface StreamHandlers {
 }
 
 export interface EventStream {
-  /** All before this place is safe elsewhere: it is not asked for again. */
+  /** All before this place is safe elsewhere: it need not be given again. */
   confirm (place: Place): void
   pause (): void
   resume (): void
@@ -30,5 +30,8 @@ export interface EventStream {
   readonly ended: Promise<void>
   close (): Promise<void>
 }
+
+/** The first place behind a position. */
+export const placeAfter = (position: number): Place => hex(position + 1, 16)
 
 export const hex = (number: number, digits: number): string => number.toString(16).padStart(digits, '0')

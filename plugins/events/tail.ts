@@ -1,44 +1,72 @@
-/** Reads the topic itself: the last message of ours that each partition has, so that nothing is sent to it twice. */
+/** Reads the topic itself: which events it has behind the relay's checkpoint, so that none is sent to it twice. */
 import { randomUUID } from 'node:crypto'
 import type { Admin, Kafka, KafkaMessage } from 'kafkajs'
 
-/** A message of ours. */
-export interface Tail { readonly sequence: string, readonly id: string, readonly version: number, readonly time: string }
+/** An event on the topic. */
+export interface Sent { readonly sequence: string, readonly id: string, readonly version: number, readonly time: string }
 
-const windowSize = 100 // messages from the end; more only if none of them is ours
+/** What tells an event from all others, also from one that a restored backup has forgotten and that was made again. */
+export const identityOf = ({ id, version, time }: Omit<Sent, 'sequence'>): string => `${id}/${version}/${time}`
+
+/** What the topic has behind some offsets. */
+export interface Seen {
+  /** The identities of the events; undefined if they are more than the relay bears in mind. */
+  readonly identities: Set<string> | undefined
+  /** The last event of each partition; undefined where there is none. */
+  readonly tails: readonly (Sent | undefined)[]
+  readonly epoch: number
+}
+
+const seenMax = 300_000 // some 30 MB. The checkpoint moves every 5 s, in which a relay sends 100,000 at most
+const epochsMax = 1000 // a new one for each break: nobody has had so many between two checkpoints
 const silentMs = 30_000 // a topic that gives nothing for so long is away
 
 // What anybody else has put on the topic must not be taken for ours: a relay writes its sequences, and UUIDs as keys.
 const ours = {
   sequence: /^[0-9a-f]{8}-[0-9a-f]{16}-[0-9a-f]{8}$/,
   id: /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/,
-  version: /^[1-9]\d{0,9}$/,
+  version: /^[1-9]\d{0,8}$/, // below 2^31, as in PostgreSQL
   time: /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/
 }
 
-/** @returns undefined if the message is not ours */
-export function tailOf ({ key, headers }: KafkaMessage): Tail | undefined {
+/**
+ * @param epoch the highest epoch that is known; one that is far above is nobody's, and there would be no higher one to begin
+ * @returns undefined if the message is not ours
+ */
+export function sentOf ({ key, headers }: KafkaMessage, epoch: number): Sent | undefined {
   const [sequence = '', id = '', version = '', time = ''] = [headers?.['ce_sequence'], key, headers?.['ce_version'], headers?.['ce_time']].map(value => value?.toString())
-  return ours.sequence.test(sequence) && ours.id.test(id) && ours.version.test(version) && ours.time.test(time) ? { sequence, id, version: Number(version), time } : undefined
+  if (!ours.sequence.test(sequence) || !ours.id.test(id) || !ours.version.test(version) || !ours.time.test(time)) return undefined
+  const sent = { sequence, id, version: Number(version), time }
+  return epochOf(sent) > epoch + epochsMax ? undefined : sent
 }
 
-/** The last message of ours in each partition; undefined where there is none. */
-export async function readTails (kafka: Kafka, admin: Admin, topic: string): Promise<(Tail | undefined)[]> {
-  const offsets = (await admin.fetchTopicOffsets(topic)).sort((a, b) => a.partition - b.partition)
-  const tails = new Array<Tail | undefined>(offsets.length).fill(undefined)
-  let open = offsets.map(({ partition, low, high }) => ({ partition, low: BigInt(low), high: BigInt(high) })).filter(({ low, high }) => high > low)
-  for (let size = BigInt(windowSize); open.length > 0; size *= 100n) {
-    const windows = open.map(range => ({ ...range, from: range.high - size > range.low ? range.high - size : range.low }))
-    await readRanges(kafka, admin, topic, windows, async messages => {
-      for (const { partition, message } of messages) {
-        const tail = tailOf(message)
-        if (tail !== undefined && tail.sequence > (tails[partition]?.sequence ?? '')) tails[partition] = tail
-      }
-    })
-    // Somebody else's messages only: look further back, unless that was all.
-    open = windows.filter(({ partition, from, low }) => tails[partition] === undefined && from > low)
-  }
-  return tails
+export const epochOf = ({ sequence }: Sent): number => parseInt(sequence.slice(0, 8), 16)
+
+/** Where each partition ends. */
+export interface End { readonly partition: number, readonly low: string, readonly high: string }
+
+/** What lies between these offsets, or the partition's first message, and its end. */
+export function rangesFrom (ends: readonly End[], offsets: readonly number[]): Range[] {
+  return ends.map(({ partition, low, high }) => ({ partition, from: BigInt(Math.max(Number(low), offsets[partition] ?? 0)), high: BigInt(high) })).filter(({ from, high }) => from < high)
+}
+
+/** Reads which events the topic has behind these offsets. */
+export async function readSeen (kafka: Kafka, admin: Admin, topic: string, offsets: readonly number[], epochKnown: number): Promise<Seen> {
+  const ends = await admin.fetchTopicOffsets(topic)
+  const tails = new Array<Sent | undefined>(ends.length).fill(undefined)
+  let identities: Set<string> | undefined = new Set()
+  let epoch = 0
+  await readRanges(kafka, admin, topic, rangesFrom(ends, offsets), async messages => {
+    for (const { partition, message } of messages) {
+      const sent = sentOf(message, epochKnown)
+      if (sent === undefined) continue
+      tails[partition] = sent
+      epoch = Math.max(epoch, epochOf(sent))
+      identities?.add(identityOf(sent))
+    }
+    if ((identities?.size ?? 0) > seenMax) identities = undefined
+  })
+  return { identities, tails, epoch }
 }
 
 /** A part of a partition: from this message on, up to the one before `high`. */
@@ -49,7 +77,7 @@ export async function readRanges (kafka: Kafka, admin: Admin, topic: string, ran
   if (ranges.length === 0) return
   // kafkajs reads through groups only; this one is ours alone, and removed again.
   const groupId = `bifold-relay-tail-${randomUUID()}`
-  const consumer = kafka.consumer({ groupId, allowAutoTopicCreation: false, maxWaitTimeInMs: 100, retry: { retries: 2 } })
+  const consumer = kafka.consumer({ groupId, allowAutoTopicCreation: false, maxWaitTimeInMs: 100, readUncommitted: true, retry: { retries: 2 } })
   const left = new Map(ranges.map(({ partition, high }) => [partition, high]))
   const done = Promise.withResolvers<void>()
   done.promise.catch(() => {}) // a crash may come while nobody waits yet

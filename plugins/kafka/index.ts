@@ -87,11 +87,15 @@ function freshly<T> (ageMs: number, ask: () => Promise<T>): () => Promise<T> {
 /** Partitions of the events' topic: how many projectors may share the work. */
 const partitions = 6
 const replicasMax = 3 // the usual; one may fail while `min.insync.replicas` 2 still holds
+const messageBytesMax = 1_048_588 // Kafka's default, which the relay's batches stay below, whatever the brokers have
 const retentionMs = 7 * 24 * 3600 * 1000 // a week, Kafka's default: a projector that was away for longer rebuilds from PostgreSQL
+
+// What others send compressed is kept as it was before: kafkajs cannot read most of it, and would read nothing more.
+const plain = { name: 'compression.type', value: 'uncompressed' }
 
 /** Makes the topic if it is missing: replicated three times if there are as many brokers. */
 export async function ensureTopic (admin: Admin, topic: string): Promise<void> {
-  if ((await admin.listTopics()).includes(topic)) return
+  if ((await admin.listTopics()).includes(topic)) return await keepPlain(admin, topic)
   const replicas = Math.min(replicasMax, (await admin.describeCluster()).brokers.length)
   await admin.createTopics({
     waitForLeaders: true,
@@ -100,9 +104,24 @@ export async function ensureTopic (admin: Admin, topic: string): Promise<void> {
       numPartitions: partitions,
       replicationFactor: replicas,
       configEntries: [
+        plain,
+        { name: 'max.message.bytes', value: String(messageBytesMax) },
         { name: 'min.insync.replicas', value: String(Math.max(1, replicas - 1)) },
         { name: 'retention.ms', value: String(retentionMs) }
       ]
     }]
   })
+}
+
+/** For a topic that somebody else has made. What it has been given besides is kept: Kafka takes all of it anew. */
+async function keepPlain (admin: Admin, topic: string): Promise<void> {
+  const resource = { type: kafkajs.ConfigResourceTypes.TOPIC, name: topic }
+  try {
+    const { resources: [found] } = await admin.describeConfigs({ includeSynonyms: false, resources: [resource] })
+    const given = found!.configEntries.filter(({ configSource }) => configSource === kafkajs.ConfigSource.TOPIC_CONFIG).map(({ configName: name, configValue: value }) => ({ name, value }))
+    if (given.some(({ name, value }) => name === plain.name && value === plain.value)) return
+    await admin.alterConfigs({ validateOnly: false, resources: [{ ...resource, configEntries: [...given.filter(({ name }) => name !== plain.name), plain] }] })
+  } catch {
+    // Who may not change the topic must take it as it is.
+  }
 }

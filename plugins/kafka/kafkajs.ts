@@ -1,11 +1,12 @@
 /**
  * Puts functions of ours in the place of kafkajs's: records in and out, and the partitions of messages (docs/decisions/0009-records.md);
- * and puts the fence around its producers (fence.ts).
+ * puts the fence around its producers (fence.ts); and asks for the ends of partitions as they are (ends.ts).
  *
  * They are of kafkajs 2.2.4, which is pinned and whose development has ended. To be imported before kafkajs; where kafkajs was loaded
  * before, it stays as it is: slower, and without the fence.
  */
 import { createRequire } from 'node:module'
+import { askingForTheEnd } from './ends.ts'
 import { fencing, sendingOnce, showingMarkers } from './fence.ts'
 import { byPartition } from './partitions.ts'
 import { decode, encode } from './records.ts'
@@ -17,7 +18,8 @@ const ours: Readonly<Record<string, (theirs: never) => unknown>> = {
   'kafkajs/src/producer/groupMessagesPerPartition': () => byPartition,
   'kafkajs/src/producer/eosManager': fencing,
   'kafkajs/src/producer/sendMessages': sendingOnce,
-  'kafkajs/src/consumer/batch': showingMarkers
+  'kafkajs/src/consumer/batch': showingMarkers,
+  'kafkajs/src/protocol/requests/listOffsets/v2/request': askingForTheEnd // of version 3, too
 }
 
 const require = createRequire(import.meta.url)

@@ -12,12 +12,18 @@ const connectionsMax = 10 // two for the group commit, the rest for health, metr
 pg.types.setTypeParser(pg.types.builtins.INT8, Number)
 
 /** Columns are in snake_case, their names in TypeScript in camelCase. */
-export const plugins = [new CamelCasePlugin({ maintainNestedObjectKeys: true })]
+const plugins = [new CamelCasePlugin({ maintainNestedObjectKeys: true })]
 
 const pools = new WeakMap<Db, pg.Pool>()
 
 /** The pool that the instance runs on. */
 export const poolOf = (db: Db): pg.Pool => pools.get(db)!
+
+/** A Kysely instance over one connection, which somebody else opens and closes. */
+export function over (connection: { query (text: string, parameters: readonly unknown[]): Promise<unknown> }): Db {
+  const pool = { connect: async () => ({ query: async (text: string, parameters: readonly unknown[]) => await connection.query(text, parameters), release () {} }) as never, end: async () => {}, options: {} }
+  return new Kysely<Tables>({ dialect: new PostgresDialect({ pool }), plugins })
+}
 
 /** A Kysely instance over a pool of its own. */
 export function connect (url: string, max = connectionsMax): Db {

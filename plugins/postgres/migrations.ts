@@ -70,5 +70,14 @@ export const migrations: Record<string, Migration> = {
         from idempotency_texts order by created_at`.execute(db)
       await sql`drop table idempotency_texts`.execute(db)
     }
+  },
+  '0006-relay-places': {
+    async up (db) {
+      await db.schema.alterTable('relay_checkpoints')
+        .addColumn('place', 'text', column => column.notNull().defaultTo(''))
+        .addColumn('place_offsets', 'json', column => column.notNull().defaultTo(sql`'[]'`))
+        .execute()
+      await sql`update relay_checkpoints set place_offsets = offsets`.execute(db)
+    }
   }
 }

@@ -9,7 +9,8 @@ const againMs = 3 // what a commit takes
  * until its transaction ends: when all have ended that had it after the last position was read, nothing up to there is open.
  * Transactions that do not write events are not waited for.
  *
- * @returns the highest settled position, or what was known before if the signal came first
+ * @returns the highest settled position
+ * @throws if the signal came first
  */
 export async function settledPosition (client: pg.ClientBase, signal?: AbortSignal): Promise<number> {
   const { rows: [last] } = await client.query<{ position: number }>("select coalesce(pg_sequence_last_value(pg_get_serial_sequence('events', 'position')::regclass), 0) as position")
@@ -17,8 +18,7 @@ export async function settledPosition (client: pg.ClientBase, signal?: AbortSign
     where locktype = 'relation' and mode = 'RowExclusiveLock' and relation = 'events'::regclass and database = (select oid from pg_database where datname = current_database())`)).rows.map(({ transaction }) => transaction)
   let left = new Set(await open())
   while (left.size > 0) {
-    await setTimeout(againMs)
-    if (signal?.aborted === true) return 0
+    await setTimeout(againMs, undefined, { signal })
     const still = new Set(await open())
     left = new Set([...left].filter(transaction => still.has(transaction)))
   }

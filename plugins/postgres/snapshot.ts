@@ -6,6 +6,7 @@
 import { randomUUID } from 'node:crypto'
 import pg from 'pg'
 import { messageHeaders, type EventRow } from '@bifold/cqrs'
+import { bounded } from './page.ts'
 import { settledPosition } from './settled.ts'
 import type { RelayCheckpoint } from './tables.ts'
 
@@ -13,7 +14,7 @@ export interface EventLogSnapshot {
   /** Sorts after the sequences of all events in it, and before those of all others. */
   readonly sequence: string
   readonly count: number
-  /** All events, by aggregate and rising version, `size` of them or fewer at a time; an aggregate is in several pages only if it has more than that. */
+  /** All events, by aggregate and rising version, `size` of them or fewer at a time; an aggregate is in several pages only if it fills one. */
   pages (size: number): AsyncGenerator<EventRow[], void, void>
   /**
    * True once all of them are known to be on the topic: what the relay sends from now on is not in the snapshot, whatever happens.
@@ -105,17 +106,17 @@ async function exportSnapshot (client: pg.Client): Promise<{ lsn: string, snapsh
 
 async function * pages (client: pg.Client, position: number, size: number): AsyncGenerator<EventRow[], void, void> {
   // The value as text: what is read is handed on as it was written.
-  const query = `select aggregate, aggregate_id as "aggregateId", version, type, value::text as value, request_id as "requestId", traceparent,
+  const query = bounded(`select aggregate, aggregate_id as "aggregateId", version, type, value::text as value, request_id as "requestId", traceparent,
     to_char(time at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') as time
-    from events where (aggregate_id, version) > ($1, $2) and position <= ${position} order by aggregate_id, version limit $3`
+    from events where (aggregate_id, version) > ($1, $2) and position <= ${position} order by aggregate_id, version limit $3`, '"aggregateId", version')
   let after: [string, number] = ['00000000-0000-0000-0000-000000000000', 0]
   while (true) {
     const { rows } = await client.query<EventRow>(query, [...after, size])
-    const all = rows.length < size
-    const cut = all ? rows.length : rows.findLastIndex(({ aggregateId }) => aggregateId !== rows.at(-1)!.aggregateId) + 1
+    if (rows.length === 0) return
+    // The last aggregate may have more events on the next page: then all of it goes there, unless it fills this one.
+    const cut = rows.findLastIndex(({ aggregateId }) => aggregateId !== rows.at(-1)!.aggregateId) + 1
     const page = cut > 0 ? rows.slice(0, cut) : rows
-    if (page.length > 0) yield page
-    if (all) return
+    yield page
     after = [page.at(-1)!.aggregateId, page.at(-1)!.version]
   }
 }

@@ -38,6 +38,9 @@ export interface RelayCheckpoint {
   /** Every event up to this position is in Kafka; later ones are at these offsets or behind them. */
   position: number
   offsets: number[]
+  /** The same by the place in the stream, which is known sooner: no transaction that is still open is waited for. */
+  place: string
+  placeOffsets: number[]
   /** False while the relay sends what a break has left out. */
   continuous: boolean
 }

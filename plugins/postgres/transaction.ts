@@ -1,8 +1,7 @@
 /** A transaction in as few round trips as can be: its writes go out together, with the commit. */
-import { CompiledQuery, Kysely, PostgresDialect } from 'kysely'
+import { CompiledQuery } from 'kysely'
 import { Batch } from './batch.ts'
-import { plugins, poolOf, type Db } from './connect.ts'
-import type { Tables } from './tables.ts'
+import { over, poolOf, type Db } from './connect.ts'
 
 /** What a transaction has come to, and the writes that make it true, in their order; they need no answer before the commit. */
 export interface Decided<T> { readonly result: T, readonly writes: readonly CompiledQuery[] }
@@ -24,8 +23,7 @@ export async function transaction<T> (db: Db, decide: (tx: Db) => Promise<Decide
     begun = true
     return await client.query(text, [...parameters])
   }
-  const pool = { connect: async () => ({ query, release: () => {} }) as never, end: async () => {}, options: {} }
-  const tx = new Kysely<Tables>({ dialect: new PostgresDialect({ pool }), plugins })
+  const tx = over({ query })
   let broken = false
   try {
     const { result, writes } = await decide(tx)

@@ -1,0 +1,60 @@
+/** The lease: who has lost it can change nothing by it, and knows soon. */
+import net from 'node:net'
+import t, { type Test } from 'tap'
+import { sql } from 'kysely'
+import { connect, migrate } from '@bifold/postgres'
+import { modules } from '@bifold/modules'
+import { stores } from '@bifold/test'
+import { readCheckpoint, writeCheckpoint } from './checkpoint.ts'
+import { takeLease } from './lease.ts'
+
+const checkpoint = { topic: 'topic', epoch: 1, mode: 'wal', position: 0, offsets: [], place: '', placeOffsets: [], continuous: true } as const
+
+async function database (t: Test) {
+  const { POSTGRES_URL: url } = await stores(t)
+  const db = connect(url, 2)
+  t.teardown(async () => await db.destroy())
+  await migrate(db, modules)
+  return { db, url }
+}
+
+const take = async (url: string) => (await takeLease({ url, signal: new AbortController().signal, waiting () {} }))!
+
+t.test('what is written by the session of a lease that is lost is not written', async t => {
+  const { db, url } = await database(t)
+  const first = await take(url)
+  await writeCheckpoint(first.db, { ...checkpoint, offsets: [], placeOffsets: [] })
+  // As PostgreSQL ends it when the relay is frozen for longer than the lease lasts.
+  await sql`select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'bifold-relay-lease' and datname = current_database()`.execute(db)
+  const second = await take(url)
+  t.teardown(async () => await second.release())
+  await t.rejects(writeCheckpoint(first.db, { ...checkpoint, epoch: 2, offsets: [], placeOffsets: [] }))
+  t.equal((await readCheckpoint(second.db, 'topic'))!.epoch, 1)
+  await t.rejects(first.lost)
+  await first.release()
+})
+
+t.test('a PostgreSQL that has gone without a word is noticed within the time of the lease', async t => {
+  const { url } = await database(t)
+  const { port, host } = Object.assign(new URL(url))
+  let silent = false
+  const open = new Set<net.Socket>()
+  const proxy = net.createServer(from => {
+    const to = net.connect({ host: host.split(':')[0], port: Number(port) })
+    for (const socket of [from, to]) open.add(socket.on('error', () => {}))
+    from.on('data', bytes => { if (!silent) to.write(bytes) })
+    to.on('data', bytes => { if (!silent) from.write(bytes) })
+  }).listen(0, '127.0.0.1')
+  t.teardown(() => {
+    for (const socket of open) socket.destroy()
+    proxy.close()
+  })
+  await new Promise(resolve => proxy.once('listening', resolve))
+  const lease = await take(Object.assign(new URL(url), { hostname: '127.0.0.1', port: String((proxy.address() as net.AddressInfo).port) }).toString())
+  silent = true
+  const begun = Date.now()
+  await t.rejects(lease.lost, { message: /nothing was heard/ })
+  t.ok(Date.now() - begun < 10_000, `noticed after ${Date.now() - begun} ms`)
+  t.notOk(lease.held())
+  await lease.release()
+})
