@@ -3,8 +3,9 @@ import { setTimeout } from 'node:timers/promises'
 import { sql } from 'kysely'
 import type { FastifyBaseLogger } from 'fastify'
 import type { Admin } from 'kafkajs'
+import { hex } from '@bifold/cqrs'
 import { poolOf, settledPosition, type Db, type RelayCheckpoint, type RelayMode } from '@bifold/postgres'
-import { hex, placeAfter, type Place } from './stream.ts'
+import { placeAfter, type Place } from './stream.ts'
 
 const everyMs = 5000 // what is read again of topic and log after a break; one small write
 

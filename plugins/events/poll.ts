@@ -6,8 +6,9 @@
  */
 import { setTimeout } from 'node:timers/promises'
 import pg from 'pg'
+import { hex } from '@bifold/cqrs'
 import { bounded, settledPosition } from '@bifold/postgres'
-import { hex, placeAfter, type EventStream, type Row, type StreamHandlers } from './stream.ts'
+import { placeAfter, type EventStream, type Row, type StreamHandlers } from './stream.ts'
 
 const everyMs = 20 // an event waits for half of it on average, and PostgreSQL answers "nothing new" in 0.1 ms
 const pageMax = 1000 // events, some 1 MB

@@ -1,8 +1,8 @@
 /** What is read from the event log and not yet in Kafka: made into messages, without those that the topic has already; bounded. */
 import type { Message } from 'kafkajs'
-import { messageHeaders, type EventRow } from '@bifold/cqrs'
+import { messageHeaders, sequenceOf, type EventRow } from '@bifold/cqrs'
 import { partitionOf } from '@bifold/kafka'
-import { hex, type Committed, type Place, type Row } from './stream.ts'
+import type { Committed, Place, Row } from './stream.ts'
 import { identityOf } from './tail.ts'
 
 export interface Outgoing { readonly end: Place, readonly messages: readonly OutgoingMessage[] }
@@ -85,8 +85,6 @@ export function makeQueue (partitions: number, epoch: number, { before, identiti
 const identityIn = ({ key, headers }: Message): string => identityOf({ id: String(key), version: Number(headers!['ce_version']), time: String(headers!['ce_time']) })
 
 const bytesOf = (messages: readonly OutgoingMessage[]): number => messages.reduce((total, { bytes }) => total + bytes, 0)
-
-export const sequenceOf = (epoch: number, place: Place, index: number): string => `${hex(epoch, 8)}-${place}-${hex(index, 8)}`
 
 /** A row of the event log as the message that is sent. */
 export function outgoing (row: Row, sequence: string, partition: number): OutgoingMessage {

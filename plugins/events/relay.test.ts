@@ -2,6 +2,7 @@
 import { setTimeout } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { sql } from 'kysely'
+import { generationOf } from '@bifold/cqrs'
 import type { Db, RelayMode } from '@bifold/postgres'
 import { kafkaFor, readTopic, startApp, startProcess, until, type RunningApp, type Settings } from '@bifold/test'
 import { eventLog } from '@bifold/test/event-log'
@@ -116,7 +117,9 @@ const scenarios: Record<string, (t: Test, log: Awaited<ReturnType<typeof eventLo
     await admin.disconnect()
     await insert(3)
     const again = await startApp(t, 'relay', settings)
-    t.same((await topicHas(settings, 3)).map(({ headers }) => headers['ce_version']), ['1', '2', '3'])
+    const messages = await topicHas(settings, 3)
+    t.same(messages.map(({ headers }) => headers['ce_version']), ['1', '2', '3'])
+    t.same(new Set(messages.map(({ headers }) => generationOf(headers['ce_sequence']!))), new Set([1]), 'a new generation: who knows the old topic is told')
     t.match((await readinessOf(again.url)).checks['history'], { reason: /is another than before/ })
   },
 

@@ -6,6 +6,7 @@
 import { setTimeout } from 'node:timers/promises'
 import type { Admin, Kafka, Producer } from 'kafkajs'
 import type { FastifyBaseLogger } from 'fastify'
+import { nextEpoch } from '@bifold/cqrs'
 import { fencedId } from '@bifold/kafka'
 import { publication, settledPosition, poolOf, type Db, type RelayCheckpoint, type RelayMode } from '@bifold/postgres'
 import { catchUp } from './catch-up.ts'
@@ -105,7 +106,7 @@ async function continued (options: RelayOptions, begun: Begun): Promise<Beginnin
   const broken: RelayCheckpoint = {
     topic,
     mode,
-    epoch: Math.max(before?.epoch ?? 0, seen.epoch) + 1,
+    epoch: nextEpoch(Math.max(before?.epoch ?? 0, seen.epoch), { topic: shrunk ? 'another' : 'same' }),
     position: shrunk ? 0 : before?.position ?? 0,
     offsets: shrunk ? [] : before?.offsets ?? [],
     place: '',

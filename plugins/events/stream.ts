@@ -1,4 +1,5 @@
 /** What both ways of reading the event log give the relay (wal.ts, poll.ts): committed events, and places in the log to confirm. */
+import { hex } from '@bifold/cqrs'
 
 /** A place in the event log as 16 hexadecimal digits, so that strings sort as the log runs: an LSN, or a position. */
 export type Place = string
@@ -33,5 +34,3 @@ export interface EventStream {
 
 /** The first place behind a position. */
 export const placeAfter = (position: number): Place => hex(position + 1, 16)
-
-export const hex = (number: number, digits: number): string => number.toString(16).padStart(digits, '0')

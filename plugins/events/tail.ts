@@ -1,6 +1,7 @@
 /** Reads the topic itself: which events it has behind the relay's checkpoint, so that none is sent to it twice. */
 import { randomUUID } from 'node:crypto'
 import type { Admin, Kafka, KafkaMessage } from 'kafkajs'
+import { epochOf, isSequence } from '@bifold/cqrs'
 
 /** An event on the topic. */
 export interface Sent { readonly sequence: string, readonly id: string, readonly version: number, readonly time: string }
@@ -18,29 +19,24 @@ export interface Seen {
 }
 
 const seenMax = 300_000 // some 30 MB. The checkpoint moves every 5 s, in which a relay sends 100,000 at most
-const epochsMax = 1000 // a new one for each break: nobody has had so many between two checkpoints
 const silentMs = 30_000 // a topic that gives nothing for so long is away
 
-// What anybody else has put on the topic must not be taken for ours: a relay writes its sequences, and UUIDs as keys.
+// What anybody else has put on the topic must not be taken for ours: a relay has UUIDs for keys.
 const ours = {
-  sequence: /^[0-9a-f]{8}-[0-9a-f]{16}-[0-9a-f]{8}$/,
   id: /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/,
   version: /^[1-9]\d{0,8}$/, // below 2^31, as in PostgreSQL
   time: /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/
 }
 
 /**
- * @param epoch the highest epoch that is known; one that is far above is nobody's, and there would be no higher one to begin
+ * @param epoch the highest that is known
  * @returns undefined if the message is not ours
  */
 export function sentOf ({ key, headers }: KafkaMessage, epoch: number): Sent | undefined {
   const [sequence = '', id = '', version = '', time = ''] = [headers?.['ce_sequence'], key, headers?.['ce_version'], headers?.['ce_time']].map(value => value?.toString())
-  if (!ours.sequence.test(sequence) || !ours.id.test(id) || !ours.version.test(version) || !ours.time.test(time)) return undefined
-  const sent = { sequence, id, version: Number(version), time }
-  return epochOf(sent) > epoch + epochsMax ? undefined : sent
+  const isOurs = isSequence(sequence, epoch) && ours.id.test(id) && ours.version.test(version) && ours.time.test(time)
+  return isOurs ? { sequence, id, version: Number(version), time } : undefined
 }
-
-export const epochOf = ({ sequence }: Sent): number => parseInt(sequence.slice(0, 8), 16)
 
 /** Where each partition ends. */
 export interface End { readonly partition: number, readonly low: string, readonly high: string }
@@ -61,7 +57,7 @@ export async function readSeen (kafka: Kafka, admin: Admin, topic: string, offse
       const sent = sentOf(message, epochKnown)
       if (sent === undefined) continue
       tails[partition] = sent
-      epoch = Math.max(epoch, epochOf(sent))
+      epoch = Math.max(epoch, epochOf(sent.sequence))
       identities?.add(identityOf(sent))
     }
     if ((identities?.size ?? 0) > seenMax) identities = undefined

@@ -5,7 +5,7 @@
  */
 import { randomUUID } from 'node:crypto'
 import pg from 'pg'
-import { messageHeaders, type EventRow } from '@bifold/cqrs'
+import { hex, messageHeaders, sequenceAt, type EventRow } from '@bifold/cqrs'
 import { bounded } from './page.ts'
 import { settledPosition } from './settled.ts'
 import type { RelayCheckpoint } from './tables.ts'
@@ -49,7 +49,7 @@ export async function snapshotEvents (url: string, topic: string): Promise<Event
     const cut = before.mode === 'wal' ? await cutAtLsn(replication, reading, asking) : await cutAtPosition(reading, relayed)
     const { rows: [counted] } = await reading.query<{ count: number }>(`select count(*) as count from events where position <= ${cut.position}`)
     return {
-      sequence: `${before.epoch.toString(16).padStart(8, '0')}-${cut.place}`,
+      sequence: sequenceAt(before.epoch, cut.place),
       count: counted!.count,
       pages: size => pages(reading, cut.position, size),
       async onTopic () {
@@ -95,7 +95,7 @@ async function cutAtLsn (replication: pg.Client, reading: pg.Client, asking: pg.
 async function cutAtPosition (reading: pg.Client, relayed: () => Promise<RelayCheckpoint | undefined>): Promise<Cut> {
   const position = await settledPosition(reading)
   await reading.query('begin isolation level repeatable read read only')
-  return { place: (position + 1).toString(16).padStart(16, '0'), position, passed: async () => ((await relayed())?.position ?? 0) >= position }
+  return { place: hex(position + 1, 16), position, passed: async () => ((await relayed())?.position ?? 0) >= position }
 }
 
 /** The snapshot holds until the connection's next statement; the slot until its end. */

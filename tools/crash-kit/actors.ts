@@ -9,8 +9,8 @@ export type Ports = Readonly<Record<'GATEWAY_PORT' | 'QUERY_HTTP_PORT' | 'QUERY_
 
 export interface Actor {
   readonly name: string
-  /** As kill -9, the power cable. */
-  kill (): Promise<void>
+  /** As kill -9, the power cable; first it hangs for a time, in which it does nothing of what it is asked. */
+  kill (hangMs?: number): Promise<void>
   /** As SIGSTOP: it holds its connections, and does nothing. */
   pause (ms: number): Promise<void>
   /** Starts it again, if it does not do so by itself. */
@@ -46,14 +46,14 @@ export async function startActors ({ dir, apps, env, ports }: ActorsOptions): Pr
   let reviving = Promise.resolve()
   const revive = async () => await (reviving = reviving.then(async () => { await up({ dir, ports: 'free', renderer: 'silent', environment: {} }) }))
   const servers = (await status({ dir })).flatMap(({ processes }) => processes.map(({ name }) => name)).map(name => server(name, dir, revive))
-  const all = [...running.map(({ actor }) => actor), ...servers]
+  const all = [...running.map(({ actor }) => actor), ...servers.map(({ actor }) => actor)]
   return {
     all,
-    servers,
+    servers: servers.map(({ actor }) => actor),
     holders: all.filter(({ name }) => /^(relay|projector)/.test(name)),
     async heal () {
       for (const { signal } of running) signal('SIGCONT')
-      for (const pid of await serverPids(dir)) process.kill(pid, 'SIGCONT')
+      for (const { signal } of servers) await signal('SIGCONT')
       await revive()
     },
     async stop () {
@@ -62,25 +62,20 @@ export async function startActors ({ dir, apps, env, ports }: ActorsOptions): Pr
   }
 }
 
-const serverPids = async (dir: string, only?: string): Promise<number[]> =>
-  (await status({ dir })).flatMap(({ processes }) => processes.flatMap(({ name, pid }) => pid !== undefined && (only === undefined || name === only) ? [pid] : []))
-
-function server (name: string, dir: string, revive: () => Promise<void>): Actor {
+function server (name: string, dir: string, revive: () => Promise<void>) {
+  // All its processes at one moment: a backend whose postmaster alone has died, or hangs, finishes its commit.
   const signal = async (signal: NodeJS.Signals) => {
-    for (const pid of await serverPids(dir, name)) process.kill(pid, signal)
-  }
-  // All its processes at one moment: a backend whose postmaster alone has died finishes its commit.
-  const kill = async () => {
-    const parents = await serverPids(dir, name)
+    const parents = (await status({ dir })).flatMap(({ processes }) => processes.flatMap(one => one.pid !== undefined && one.name === name ? [one.pid] : []))
+    if (parents.length === 0) return
     const { stdout } = await execa('pgrep', ['-P', parents.join(',')], { reject: false })
-    for (const pid of [...parents, ...stdout.split('\n').filter(Boolean).map(Number)]) end(pid)
+    for (const pid of [...parents, ...stdout.split('\n').filter(Boolean).map(Number)]) send(pid, signal)
   }
-  return { name, kill, pause: paused(signal), revive }
+  return { signal, actor: { name, kill: killed(signal), pause: paused(signal), revive } satisfies Actor }
 }
 
-function end (pid: number) {
+function send (pid: number, signal: NodeJS.Signals) {
   try {
-    process.kill(pid, 'SIGKILL')
+    process.kill(pid, signal)
   } catch {
     // It has ended by itself.
   }
@@ -103,7 +98,7 @@ function startApp (name: string, app: AppName, { folder, dir, env }: { folder: s
   const signal = (signal: NodeJS.Signals) => kill(signal)
   return {
     signal,
-    actor: { name, kill: async () => signal('SIGKILL'), pause: paused(async one => signal(one)), revive: async () => {} } satisfies Actor,
+    actor: { name, kill: killed(async one => signal(one)), pause: paused(async one => signal(one)), revive: async () => {} } satisfies Actor,
     async stop () {
       stopping.abort()
       signal('SIGCONT')
@@ -119,5 +114,13 @@ function paused (signal: (signal: NodeJS.Signals) => Promise<void>) {
     await signal('SIGSTOP')
     await setTimeout(ms)
     await signal('SIGCONT')
+  }
+}
+
+function killed (signal: (signal: NodeJS.Signals) => Promise<void>) {
+  return async (hangMs = 0) => {
+    if (hangMs > 0) await signal('SIGSTOP')
+    await setTimeout(hangMs)
+    await signal('SIGKILL')
   }
 }

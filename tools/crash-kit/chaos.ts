@@ -15,7 +15,8 @@ export interface ChaosOptions {
 export interface Told { kills: number, pauses: number }
 
 const calmMs = [300, 3000] as const // between two strokes: some hit a system that is still getting up from the one before
-const salvo = 3 // kills of a server in full work, one after the other: what is lost with it was under way for a millisecond, and not each hits one
+const salvo = 3 // kills of a server in full work, one after the other: what can be lost with it is under way for a millisecond, and not each hits one
+const hangMs = [100, 500] as const // before the first of them, so that something is under way for certain
 const blowsMax = 3 // in full work, before the next storm
 const pauseMs = [200, 15_000] as const // up to beyond every lease
 const downMs = [0, 3000] as const // a server that was killed stays down for so long
@@ -74,8 +75,9 @@ async function inFullWork (options: ChaosOptions, { actor, kill }: Blow, random:
     if (!await allWell(options, end)) return
     await setTimeout(steadyMs)
     told[kill ? 'kills' : 'pauses']++
-    options.say(`${actor.name}: ${kill ? 'kill -9' : `paused for ${ms} ms`}, with all others well`)
-    await stroke(actor, kill, ms)
+    const hang = kill && count === salvo ? random.between(...hangMs) : 0
+    options.say(`${actor.name}: ${kill ? `kill -9${hang > 0 ? `, after it hung for ${hang} ms` : ''}` : `paused for ${ms} ms`}, with all others well`)
+    await stroke(actor, kill, ms, hang)
   }
 }
 
@@ -88,9 +90,9 @@ async function allWell ({ ready }: ChaosOptions, end: number): Promise<boolean> 
   return true
 }
 
-async function stroke (actor: Actor, kill: boolean, ms: number): Promise<void> {
+async function stroke (actor: Actor, kill: boolean, ms: number, hangMs = 0): Promise<void> {
   if (!kill) return await actor.pause(ms)
-  await actor.kill()
+  await actor.kill(hangMs)
   await setTimeout(ms)
   await actor.revive()
 }
