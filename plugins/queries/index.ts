@@ -8,17 +8,22 @@ import { makeBound } from './bound.ts'
 import { makePointReads } from './point-reads.ts'
 import { serviceDefinition, unary } from './grpc.ts'
 import { route } from './http.ts'
+import { makeReadModel } from './read-model.ts'
+import type { Source } from './reader.ts'
 
 export interface QueriesOptions { modules: readonly Module[] }
 
 export default fp<QueriesOptions>(async (app, { modules }) => {
   const projections = modules.flatMap(({ projections }) => projections)
+  const db = mongoOf(app)
   const apart = mongoApartOf(app)(projections.length) // a fetch at a time for each, and no list in their way
-  const points = new Map(projections.map(projection => [projection.collection, makePointReads(apart, projection)]))
-  app.addHook('onClose', async () => { for (const { close } of points.values()) close() })
   const bounded = makeBound()
   for (const module of modules) {
-    const answers = bounded(makeAnswers(mongoOf(app), module, points))
+    const sources = Object.fromEntries(module.projections.map((projection): [string, Source] => [projection.collection, {
+      model: makeReadModel(db, projection.collection), points: makePointReads(makeReadModel(apart, projection.collection), projection)
+    }]))
+    app.addHook('onClose', async () => { for (const { points } of Object.values(sources)) points.close() })
+    const answers = bounded(makeAnswers(module, sources))
     grpcOf(app).server.addService(serviceDefinition(module.service), unary(answers, app.log))
     for (const [name, answer] of Object.entries(answers)) app.route(route(name, module, answer))
   }

@@ -1,8 +1,9 @@
-/** Point reads of one collection: documents by their ids, or only their stored messages, coalesced. */
-import type { Binary, Db } from 'mongodb'
+/** Point reads of one read model: documents by their ids, or only their stored messages, coalesced. */
+import type { Binary } from 'mongodb'
 import type { AnyProjection } from '@bifold/cqrs'
 import type { Call } from './call.ts'
 import { coalesce } from './coalesce.ts'
+import type { ReadModel } from './read-model.ts'
 
 export interface PointReads {
   /** The document's stored message; undefined if there is no such document. */
@@ -14,11 +15,10 @@ export interface PointReads {
 
 export interface Document { readonly _id: string, readonly _message?: Binary }
 
-export function makePointReads (db: Db, { collection, message }: AnyProjection): PointReads {
-  const stored = db.collection<Document>(collection)
-  const { read, close } = coalesce<Document>(async (ids, whole, maxTimeMS) => {
+export function makePointReads (model: ReadModel, { message }: Pick<AnyProjection, 'message'>): PointReads {
+  const { read, close } = coalesce<Document>(async (ids, whole, maxTimeMs) => {
     const fields = whole ? {} : { projection: { _message: 1 } }
-    const found = await stored.find({ _id: { $in: ids as string[] } }, { ...fields, maxTimeMS, batchSize: ids.length, singleBatch: true }).toArray()
+    const found = await model.find<Document>({ _id: { $in: ids as never } }, { ...fields, singleBatch: true }, maxTimeMs)
     return new Map(found.map(document => [document._id, document]))
   })
   const documents = async (ids: readonly string[], call: Call) => {

@@ -6,6 +6,7 @@ import { MongoClient } from 'mongodb'
 import { booksV1 } from '@bifold/proto'
 import { mongoOf } from '@bifold/mongo'
 import { call, startApp, stores } from '@bifold/test'
+import { makeReadModel } from './read-model.ts'
 import { makeReader } from './reader.ts'
 
 const id = (n: number) => `019a0000-0000-7000-8000-${String(n).padStart(12, '0')}`
@@ -159,7 +160,7 @@ t.test('slow lists do not hold up point reads', async t => {
   let listed = 0
   // A list as the service makes it, on its own connections, of a filter that takes its time: more of them than there are connections.
   const slow = Array.from({ length: 30 }, async () => {
-    await makeReader(mongoOf(app), 'books', undefined as never, { deadline: Date.now() + 20_000, gone: () => false, onGone () {} })
+    await makeReader({ model: makeReadModel(mongoOf(app), 'books'), points: undefined as never }, { deadline: Date.now() + 20_000, gone: () => false, onGone () {} })
       .page({ where: { $where: 'sleep(200) || true' }, order: { _id: 1 }, size: 10, token: '' })
     listed++
   })

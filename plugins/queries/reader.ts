@@ -1,30 +1,34 @@
 /** Reads one collection within the deadline of a call: page by page, by keyset; by ids, through the point reads. */
 import { createHash } from 'node:crypto'
 import { setTimeout } from 'node:timers/promises'
-import type { Db, Filter, Document as MongoDocument } from 'mongodb'
+import type { Filter, Document as MongoDocument } from 'mongodb'
 import { Cancelled, DeadlineExceeded, InvalidPageToken, type Order, type PageRequest, type Reader } from '@bifold/cqrs'
 import { outcomeOf, type Call } from './call.ts'
 import type { PointReads } from './point-reads.ts'
+import type { ReadModel } from './read-model.ts'
+
+/** What is read of a collection: pages, and documents by their ids. */
+export interface Source { readonly model: ReadModel, readonly points: PointReads }
 
 type Value = string | number | boolean | null
 
 /** A reader of one collection for one call. */
-export function makeReader<View> (db: Db, collection: string, points: PointReads, call: Call): Reader<View> {
+export function makeReader<View> ({ model, points }: Source, call: Call): Reader<View> {
   return {
     get: async ids => await points.documents(ids, call) as View[],
 
     async page ({ where, order, size, token }) {
-      const list = fingerprint(collection, where, order)
+      const list = fingerprint(model.collection, where, order)
       const after = token === '' ? {} : keysetFilter(order, readToken(token, list, order))
-      const found = await within(call, async maxTimeMS =>
-        await db.collection(collection).find({ $and: [where, after] }, { maxTimeMS, projection: { _message: 0 } }).sort(order as Record<string, 1 | -1>).limit(size + 1).toArray())
+      const found = await within(call, async maxTimeMs =>
+        await model.find<MongoDocument>({ $and: [where, after] }, { projection: { _message: 0 }, sort: order, limit: size + 1 }, maxTimeMs))
       const items = found.slice(0, size)
       return { items: items as View[], nextToken: found.length > size ? writeToken(list, order, items.at(-1)!) : '' }
     }
   }
 }
 
-async function within<T> (call: Call, read: (maxTimeMS: number) => Promise<T>): Promise<T> {
+async function within<T> (call: Call, read: (maxTimeMs: number) => Promise<T>): Promise<T> {
   const left = Math.ceil(call.deadline - Date.now())
   if (call.gone()) throw new Cancelled()
   if (left <= 0) throw new DeadlineExceeded()
