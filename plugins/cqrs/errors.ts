@@ -69,6 +69,7 @@ export const DeadlineExceeded = createError('DEADLINE_EXCEEDED', 'The deadline p
 export const Cancelled = createError('CANCELLED', 'The caller went away', 499)
 export const KeyReused = createError<[key: string]>('IDEMPOTENCY_KEY_REUSED', "Idempotency-Key '%s' was used before for another request", 422)
 export const InvalidPageToken = createError('INVALID_PAGE_TOKEN', 'The page token is not one of this list: same filter, same order, unchanged token', 400, { field: '/pageToken' })
+export const AnswerTooLarge = createError('ANSWER_TOO_LARGE', 'What is asked for is more than one answer may have: ask for fewer ids', 413)
 export const UnreadableMessage = createError<[why: string]>('UNREADABLE_MESSAGE', 'The message cannot be read: %s', 400)
 
 /** Makes an INVALID_INPUT error that names every field at fault. */
@@ -79,5 +80,5 @@ export function invalidInput (what: string, errors: FieldError[]): DomainError {
 /** The errors that Bifold itself throws; each module lists its own. */
 export const platformErrors: readonly DomainErrorClass<never>[] = [
   InvalidInput, InvalidJson, NestedTooDeep, BadRequest, RouteNotFound, BodyTooLarge, HeadersTooLarge, RequestTimeout, UnsupportedMediaType, Internal, VersionMismatch,
-  Overloaded, Unavailable, DeadlineExceeded, Cancelled, KeyReused, InvalidPageToken, UnreadableMessage
+  Overloaded, Unavailable, DeadlineExceeded, Cancelled, KeyReused, InvalidPageToken, AnswerTooLarge, UnreadableMessage
 ]

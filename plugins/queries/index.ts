@@ -16,7 +16,7 @@ export interface QueriesOptions { modules: readonly Module[] }
 export default fp<QueriesOptions>(async (app, { modules }) => {
   const projections = modules.flatMap(({ projections }) => projections)
   const db = mongoOf(app)
-  const apart = mongoApartOf(app)(projections.length) // a fetch at a time for each, and no list in their way
+  const apart = mongoApartOf(app)(2 * projections.length) // for each a fetch at a time of messages, and one of documents; and no list in their way
   const bounded = makeBound()
   for (const module of modules) {
     const sources = Object.fromEntries(module.projections.map((projection): [string, Source] => [projection.collection, {

@@ -20,10 +20,10 @@ export function makeReader<View> ({ model, points }: Source, call: Call): Reader
     async page ({ where, order, size, token }) {
       const list = fingerprint(model.collection, where, order)
       const after = token === '' ? {} : keysetFilter(order, readToken(token, list, order))
-      const found = await within(call, async maxTimeMs =>
+      const { documents, cut } = await within(call, async maxTimeMs =>
         await model.find<MongoDocument>({ $and: [where, after] }, { projection: { _message: 0 }, sort: order, limit: size + 1 }, maxTimeMs))
-      const items = found.slice(0, size)
-      return { items: items as View[], nextToken: found.length > size ? writeToken(list, order, items.at(-1)!) : '' }
+      const items = documents.slice(0, size).map(({ document }) => document)
+      return { items: items as View[], nextToken: cut || documents.length > size ? writeToken(list, order, items.at(-1)!) : '' }
     }
   }
 }
