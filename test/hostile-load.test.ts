@@ -7,12 +7,13 @@ import { sql } from 'kysely'
 import t, { type Test } from 'tap'
 import { Agent, request } from 'undici'
 import { connect } from '@bifold/postgres'
-import { startProcess, stores, until } from './pipeline.ts'
+import { emptyReadModels, startProcess, stores, until } from './pipeline.ts'
 import { frame, getBook, raw, unary } from './raw.ts'
 
 /** An app alone in a process, so that the memory is its own and not that of its clients. */
 async function processOf (t: Test, name: 'gateway' | 'query') {
   const settings = await stores(t)
+  await emptyReadModels(settings)
   settings.QUERY_GRPC_PORT = await getPort()
   const { url } = await startProcess(t, name, settings)
   const ready = async () => (await fetch(`${url}/health/ready`)).status === 200

@@ -24,7 +24,7 @@ export function route (name: string, module: Module, answer: Answer): RouteOptio
       ...inPath.size > 0 ? { params: Type.Pick(input, [...inPath]) } : {},
       querystring: Type.Partial(Type.Object(Object.fromEntries(inQuery))),
       response: responses(200, 'What the read models say', Type.Object({}, { additionalProperties: true }), {
-        400: 'The request is wrong; `errors` names each field', 404: 'It does not exist', 413: 'It is more than one answer may have', 503: 'MongoDB is away', 504: 'The deadline passed'
+        400: 'The request is wrong; `errors` names each field', 404: 'It does not exist', 413: 'It is more than one answer may have', 503: 'MongoDB is away, or the read model is being built', 504: 'The deadline passed'
       })
     },
     validatorCompiler: () => () => true, // the answer checks the request itself, as it does for gRPC

@@ -3,12 +3,13 @@ import fp from 'fastify-plugin'
 import type { Module } from '@bifold/cqrs'
 import { grpcOf } from '@bifold/grpc'
 import { mongoApartOf, mongoOf } from '@bifold/mongo'
+import { healthOf } from '@bifold/service'
 import { makeAnswers } from './answer.ts'
 import { makeBound } from './bound.ts'
 import { makePointReads } from './point-reads.ts'
 import { serviceDefinition, unary } from './grpc.ts'
 import { route } from './http.ts'
-import { makeReadModel } from './read-model.ts'
+import { makeReadModel, missing } from './read-model.ts'
 import type { Source } from './reader.ts'
 
 export interface QueriesOptions { modules: readonly Module[] }
@@ -27,4 +28,8 @@ export default fp<QueriesOptions>(async (app, { modules }) => {
     grpcOf(app).server.addService(serviceDefinition(module.service), unary(answers, app.log))
     for (const [name, answer] of Object.entries(answers)) app.route(route(name, module, answer))
   }
-}, { name: 'queries', dependencies: ['grpc', 'mongo', 'openapi'] })
+  healthOf(app).add('read models', async () => {
+    const building = await missing(db, projections.map(({ collection }) => collection))
+    if (building.length > 0) throw new Error(`being built: ${building.join(', ')}`)
+  })
+}, { name: 'queries', dependencies: ['grpc', 'health', 'mongo', 'openapi'] })

@@ -5,7 +5,7 @@ import { Client, credentials, Metadata, status, type ServiceError } from '@grpc/
 import { MongoClient } from 'mongodb'
 import { booksV1 } from '@bifold/proto'
 import { mongoOf } from '@bifold/mongo'
-import { call, startApp, stores } from '@bifold/test'
+import { call, emptyReadModels, startApp, stores } from '@bifold/test'
 import { makeReadModel } from './read-model.ts'
 import { makeReader } from './reader.ts'
 
@@ -14,6 +14,7 @@ const nobody = id(999_999)
 
 async function service (t: Test, books: object[]) {
   const settings = await stores(t)
+  await emptyReadModels(settings)
   const client = await MongoClient.connect(settings.MONGO_URL)
   t.teardown(async () => await client.close())
   const collection = client.db().collection('books')

@@ -70,7 +70,8 @@ t.test('lists, many books at once, and one book, over gRPC and HTTP', async t =>
     'many books': [async () => (await call<{ ids: string[] }, booksV1.BatchGetBooksResponse>(rpc.batchGetBooks.bind(rpc), { ids })).books.length, ids.length],
     'many books over HTTP': [async () => (await get(`/books:batchGet?${ids.map(id => `ids=${id}`).join('&')}`)).books.length, ids.length],
     'one book': [async () => (await call<{ id: string }, booksV1.Book>(rpc.getBook.bind(rpc), { id: id(7) })).version, 1],
-    'one book over HTTP': [async () => (await get(`/books/${id(7)}`)).version, 1]
+    'one book over HTTP': [async () => (await get(`/books/${id(7)}`)).version, 1],
+    'a book that does not exist': [async () => (await fetch(`${url}/books/${id(count)}`)).status, 404]
   })
 })
 
