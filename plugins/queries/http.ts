@@ -49,8 +49,10 @@ function fromQuery (query: Record<string, unknown>, known: readonly [string, obj
   }))
 }
 
-function presence ({ raw }: FastifyRequest, reply: FastifyReply): Pick<Call, 'gone' | 'onGone'> {
-  const gone = () => raw.socket.destroyed && !reply.raw.writableEnded
-  // Of the response, not of the socket: that one lives on, and would collect a listener for each request.
-  return { gone, onGone: listener => { reply.raw.once('close', () => { if (gone()) listener() }) } }
+function presence ({ raw }: FastifyRequest, reply: FastifyReply): Pick<Call, 'gone' | 'onEnd'> {
+  return {
+    gone: () => raw.socket.destroyed || reply.raw.writableEnded,
+    // Of the response, not of the socket: that one lives on, and would collect a listener for each request.
+    onEnd: listener => { reply.raw.once('close', listener) }
+  }
 }

@@ -11,6 +11,13 @@ import { serviceDefinition, unary } from './grpc.ts'
 import { route } from './http.ts'
 import { makeReadModel, missing } from './read-model.ts'
 import type { Source } from './reader.ts'
+import { makeTurns } from './turns.ts'
+
+const unsentBytesMax = 64 * 1024 * 1024 // 21 of the largest answers, or a thousand usual pages, for clients that read slowly
+const limits = {
+  pages: { readsMax: 10, bytesMax: unsentBytesMax }, // more than keep MongoDB and this core busy; the largest take 20 MB each while they are read
+  ids: { readsMax: 20, bytesMax: unsentBytesMax } // these share a fetch
+}
 
 export interface QueriesOptions { modules: readonly Module[] }
 
@@ -19,9 +26,10 @@ export default fp<QueriesOptions>(async (app, { modules }) => {
   const db = mongoOf(app)
   const apart = mongoApartOf(app)(2 * projections.length) // for each a fetch at a time of messages, and one of documents; and no list in their way
   const bounded = makeBound()
+  const turns = { pages: makeTurns(limits.pages), ids: makeTurns(limits.ids) }
   for (const module of modules) {
     const sources = Object.fromEntries(module.projections.map((projection): [string, Source] => [projection.collection, {
-      model: makeReadModel(db, projection.collection), points: makePointReads(makeReadModel(apart, projection.collection), projection)
+      model: makeReadModel(db, projection.collection), turns, points: makePointReads(makeReadModel(apart, projection.collection), projection)
     }]))
     app.addHook('onClose', async () => { for (const { points } of Object.values(sources)) points.close() })
     const answers = bounded(makeAnswers(module, sources))

@@ -9,7 +9,7 @@ export interface PointReads {
   /** The document's stored message; undefined if there is no such document. */
   message (id: string, call: Call): Promise<Uint8Array | undefined>
   /** The documents of these ids, in any order; those that do not exist are left out. */
-  documents (ids: readonly string[], call: Call): Promise<Document[]>
+  documents (ids: readonly string[], call: Call): Promise<{ documents: Document[], bytes: number }>
   close (): void
 }
 
@@ -28,7 +28,7 @@ export function makePointReads (model: ReadModel, { message }: Pick<AnyProjectio
     const asked = ids.flatMap(id => found.get(id) ?? [])
     const bytes = asked.reduce((all, { bytes }) => all + bytes, 0)
     if (bytes > answerBytesMax && asked.length > 1) throw new AnswerTooLarge() // one that is asked for a thousand times was fetched once
-    return asked.map(({ document }) => document)
+    return { documents: asked.map(({ document }) => document), bytes }
   }
   return {
     documents,
@@ -36,7 +36,7 @@ export function makePointReads (model: ReadModel, { message }: Pick<AnyProjectio
       const document = (await messages.read([id], call)).get(id)?.document
       if (document?._message !== undefined || document === undefined) return document?._message?.buffer
       // Written by somebody who knows no messages, or changed in part since: made from the document.
-      const [whole] = await documents([id], call)
+      const { documents: [whole] } = await documents([id], call)
       return whole === undefined ? undefined : message!(whole as never)
     },
     close () {
