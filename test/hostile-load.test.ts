@@ -4,15 +4,18 @@ import net from 'node:net'
 import { setTimeout } from 'node:timers/promises'
 import getPort from 'get-port'
 import { sql } from 'kysely'
+import { MongoClient } from 'mongodb'
 import t, { type Test } from 'tap'
 import { Agent, request } from 'undici'
 import { connect } from '@bifold/postgres'
-import { startProcess, stores, until } from './pipeline.ts'
-import { frame, getBook, raw, unary } from './raw.ts'
+import { emptyReadModels, startProcess, stores, until, type Settings } from './pipeline.ts'
+import { frame, getBook, listBooks, raw, unary } from './raw.ts'
 
 /** An app alone in a process, so that the memory is its own and not that of its clients. */
-async function processOf (t: Test, name: 'gateway' | 'query') {
+async function processOf (t: Test, name: 'gateway' | 'query', prepare: (settings: Settings) => Promise<void> = async () => {}) {
   const settings = await stores(t)
+  await emptyReadModels(settings)
+  await prepare(settings)
   settings.QUERY_GRPC_PORT = await getPort()
   const { url } = await startProcess(t, name, settings)
   const ready = async () => (await fetch(`${url}/health/ready`)).status === 200
@@ -178,4 +181,55 @@ t.test('streams that are begun and cancelled, ten thousand of them', beside(), a
   })
   t.ok(ratio < 2, `memory: ${ratio}`)
   t.equal(await unary(app.grpc, frame(Buffer.alloc(0))), '3')
+})
+
+const statuses = (streams: readonly ClientHttp2Stream[]) => {
+  const found: Record<string, number> = {}
+  for (const stream of streams) {
+    const tell = (headers: http2.IncomingHttpHeaders) => {
+      const status = headers['grpc-status']
+      if (status !== undefined) found[String(status)] = (found[String(status)] ?? 0) + 1
+    }
+    stream.on('response', tell).on('trailers', tell)
+  }
+  return found
+}
+
+t.test('2,000 pages of the largest books at once, from clients that read them and from clients that never do', beside(), async t => {
+  const app = await processOf(t, 'query', async ({ MONGO_URL }) => {
+    const mongo = await MongoClient.connect(MONGO_URL)
+    await mongo.db().collection<{ _id: string }>('books').insertMany(Array.from({ length: 200 }, (_, index) => ({ _id: String(index), version: 1, title: 'Large', authors: ['x'], description: '語'.repeat(10_000) })))
+    await mongo.close()
+  })
+  const request = frame(Buffer.from([0x30, 0xe8, 0x07])) // page_size 1,000
+  const ask = () => {
+    const sessions = [http2.connect(app.grpc), http2.connect(app.grpc)]
+    t.teardown(() => { for (const session of sessions) session.destroy() })
+    const streams = sessions.flatMap(session => Array.from({ length: 1000 }, () => session.request(listBooks).on('error', () => {})))
+    for (const stream of streams) stream.end(request)
+    return { streams, found: statuses(streams) }
+  }
+  const ratio = await app.during(t, '2,000 pages of 3 MB, which are read', async () => {
+    const { streams, found } = ask()
+    for (const stream of streams) stream.resume()
+    await until(async () => streams.every(({ closed }) => closed), 'all to be answered')
+    const { 0: done = 0, 4: late = 0 } = found
+    t.comment(`${done} answered, ${late} after their deadline`)
+    t.ok(done > 20, 'some are answered')
+    t.equal(done + late, 2000, 'the others hear that there was no time')
+  })
+  t.ok(ratio < 7, `memory: ${ratio}`)
+  const ratioOfDeaf = await app.during(t, '2,000 pages of 3 MB, which are not read', async () => {
+    const { found } = ask()
+    await setTimeout(7000) // the deadline is 5 s
+    t.ok(found['4']! > 1900, 'most hear that there was no time')
+    t.equal(await unary(app.grpc, frame(Buffer.from('\n\x24019a0000-0000-7000-8000-000000000000'))), '5', 'a point read is answered meanwhile')
+    await until(async () => await unary(app.grpc, frame(Buffer.alloc(0)), listBooks) === '0', 'a list to be answered when they are given up')
+  })
+  t.ok(ratioOfDeaf < 7, `memory: ${ratioOfDeaf}`)
+  const ratioOfCut = await app.during(t, '400 pages of 3 MB over HTTP, cut off in the midst of their answers', async () => {
+    for (let round = 0; round < 5; round++) await Promise.all(Array.from({ length: 2 }, async () => await raw(app.url, 'GET /books?pageSize=1000 HTTP/1.1\r\nHost: a\r\n\r\n'.repeat(40), { afterMs: 1000 })))
+    t.equal((await fetch(`${app.url}/books?pageSize=1000`)).status, 200, 'they take up no room any more')
+  })
+  t.ok(ratioOfCut < 7, `memory: ${ratioOfCut}`)
 })

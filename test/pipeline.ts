@@ -10,6 +10,7 @@ import type { FastifyInstance } from 'fastify'
 import type { Test } from 'tap'
 import { gateway } from '@bifold/gateway/app'
 import { connect as connectKafka } from '@bifold/kafka'
+import { modules } from '@bifold/modules'
 import { connect as connectPostgres, type Db, type RelayMode } from '@bifold/postgres'
 import { projector } from '@bifold/projector/app'
 import { booksV1 } from '@bifold/proto'
@@ -137,6 +138,13 @@ export async function stores (t: Test, dir = testStack): Promise<Settings> {
     await mongo.close()
   })
   return settings
+}
+
+/** Makes the read models as a projector does when there are no events yet: for a query service without one. */
+export async function emptyReadModels ({ MONGO_URL }: Settings): Promise<void> {
+  const mongo = await MongoClient.connect(MONGO_URL)
+  for (const { collection } of modules.flatMap(({ projections }) => projections)) await mongo.db().createCollection(collection)
+  await mongo.close()
 }
 
 /** One app on a free port, closed when the test ends. */

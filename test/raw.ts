@@ -19,6 +19,7 @@ export async function raw (url: string, bytes: string | Buffer, { afterMs = 40_0
 
 /** The headers of a call. */
 export const getBook = { ':method': 'POST', ':path': '/books.v1.BookQueryService/GetBook', 'content-type': 'application/grpc', te: 'trailers' }
+export const listBooks = { ...getBook, ':path': '/books.v1.BookQueryService/ListBooks' }
 
 /** A gRPC message on the wire: a flag that says whether it is compressed, its length, its bytes. */
 export function frame (message: Buffer, compressed = 0): Buffer {

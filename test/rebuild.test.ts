@@ -153,6 +153,16 @@ t.test('a second one is refused while the first is at it; Ctrl-C leaves everythi
   await until(async () => await equal(line), 'the read model to be equal')
 })
 
+t.test('a projector makes the collection of a read model, though there are neither events nor indexes: an empty catalogue is an empty list', async t => {
+  const line = await pipeline(t)
+  t.match(await line.get('/books'), { status: 200, body: { books: undefined } })
+  t.match(await line.get('/books/019a0000-0000-7000-8000-000000000000'), { status: 404 })
+  await line.apps.projector.app.close()
+  const plain = await projector(t, line, { ...counts, collection: 'plain', indexes: [] })
+  await until(async () => (await plain.ready()).status === 'ready', 'the projector')
+  t.ok(await line.mongo.listCollections({ name: 'plain' }).hasNext())
+})
+
 t.test('a changed projection: the old projector works until the rebuild, the new one after it', async t => {
   const line = await pipeline(t)
   await line.apps.projector.app.close()

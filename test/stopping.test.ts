@@ -8,7 +8,7 @@ import { protoPath } from 'grpc-health-check'
 import getPort from 'get-port'
 import { sql } from 'kysely'
 import { connect } from '@bifold/postgres'
-import { kafkaFor, startProcess, stores, until, type Settings } from './pipeline.ts'
+import { emptyReadModels, kafkaFor, startProcess, stores, until, type Settings } from './pipeline.ts'
 import { callAll, system, type Counts } from './system.ts'
 
 const load = { clients: 16, restMs: 5 } // moderate: what is in flight counts, not how much
@@ -88,6 +88,7 @@ t.test('the relay and the projector hand over at once, and leave nothing held', 
 
 t.test('streams over gRPC are ended and not broken', async t => {
   const settings = { ...await stores(t), QUERY_GRPC_PORT: await getPort() }
+  await emptyReadModels(settings)
   const query = await startProcess(t, 'query', settings)
   await until(async () => (await fetch(`${query.url}/health/ready`)).ok, 'the query service')
   const health = client(protoPath, 'grpc.health.v1.Health', settings.QUERY_GRPC_PORT)

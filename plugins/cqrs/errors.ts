@@ -65,11 +65,13 @@ export const Internal = createError('INTERNAL', 'Something went wrong on our sid
 export const VersionMismatch = createError<[id: string, actual: number, expected: string]>('VERSION_MISMATCH', "'%s' is at version %s, not at the expected %s", 412)
 export const Overloaded = createError('OVERLOADED', 'More requests are waiting than the queue may hold', 503, { retryable: true })
 export const Unavailable = createError<[server: string]>('UNAVAILABLE', '%s does not answer', 503, { retryable: true })
+export const ReadModelNotReady = createError<[collection: string]>('READ_MODEL_NOT_READY', "The read model '%s' is being built", 503, { retryable: true })
 export const DeadlineExceeded = createError('DEADLINE_EXCEEDED', 'The deadline passed before the answer was there', 504, { retryable: true })
 export const Cancelled = createError('CANCELLED', 'The caller went away', 499)
 export const TooLarge = createError<[id: string, bytesMax: number]>('TOO_LARGE', "The event of '%s' would be larger than the %s bytes that a message may have", 413)
 export const KeyReused = createError<[key: string]>('IDEMPOTENCY_KEY_REUSED', "Idempotency-Key '%s' was used before for another request", 422)
 export const InvalidPageToken = createError('INVALID_PAGE_TOKEN', 'The page token is not one of this list: same filter, same order, unchanged token', 400, { field: '/pageToken' })
+export const AnswerTooLarge = createError('ANSWER_TOO_LARGE', 'What is asked for is more than one answer may have: ask for fewer ids', 413)
 export const UnreadableMessage = createError<[why: string]>('UNREADABLE_MESSAGE', 'The message cannot be read: %s', 400)
 
 /** Makes an INVALID_INPUT error that names every field at fault. */
@@ -80,5 +82,5 @@ export function invalidInput (what: string, errors: FieldError[]): DomainError {
 /** The errors that Bifold itself throws; each module lists its own. */
 export const platformErrors: readonly DomainErrorClass<never>[] = [
   InvalidInput, InvalidJson, NestedTooDeep, BadRequest, RouteNotFound, BodyTooLarge, HeadersTooLarge, RequestTimeout, UnsupportedMediaType, Internal, VersionMismatch,
-  Overloaded, Unavailable, DeadlineExceeded, Cancelled, TooLarge, KeyReused, InvalidPageToken, UnreadableMessage
+  Overloaded, Unavailable, ReadModelNotReady, DeadlineExceeded, Cancelled, TooLarge, KeyReused, InvalidPageToken, AnswerTooLarge, UnreadableMessage
 ]

@@ -36,9 +36,9 @@ export interface PageRequest { where: Readonly<Record<string, unknown>>, order: 
 
 /** Reads one collection, within the deadline of the call that it was made for. */
 export interface Reader<View> {
-  /** The documents of these ids, in any order; those that do not exist are left out. Reads at the same time share one fetch. */
+  /** The documents of these ids, in any order; those that do not exist are left out. Reads at the same time share one fetch. Rejects with AnswerTooLarge if they are more than an answer may have. */
   get (ids: readonly string[]): Promise<View[]>
-  /** A page after the one that gave `token`; keyset paging, so that pages stay right while documents come and go. */
+  /** A page after the one that gave `token`; keyset paging, so that pages stay right while documents come and go. One of large documents has fewer than `size`. */
   page (request: PageRequest): Promise<{ items: View[], nextToken: string }>
 }
 

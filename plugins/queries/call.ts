@@ -8,8 +8,8 @@ export interface Call {
   readonly deadline: number
   /** True if nobody waits for the answer any more. */
   gone (): boolean
-  /** Calls the listener when nobody waits any more. */
-  onGone (listener: () => void): void
+  /** Calls the listener when the call has ended: it was answered, or nobody waits any more. */
+  onEnd (listener: () => void): void
 }
 
 const maxTimeExpired = 50

@@ -1,16 +1,17 @@
 /** Coalesced reads, without a database: who shares a fetch, and who costs none. */
 import { setImmediate, setTimeout } from 'node:timers/promises'
 import t from 'tap'
+import { AnswerTooLarge } from '@bifold/cqrs'
 import { coalesce, type Fetch } from './coalesce.ts'
 import type { Call } from './call.ts'
 
-const call = (over: Partial<Call> = {}): Call => ({ deadline: Date.now() + 10_000, gone: () => false, onGone () {}, ...over })
+const call = (over: Partial<Call> = {}): Call => ({ deadline: Date.now() + 10_000, gone: () => false, onEnd () {}, ...over })
 
 /** A fetch that is held until it is let go; it finds every id, with the id itself. */
 function held () {
-  const fetches: { ids: readonly string[], whole: boolean, maxTimeMs: number, go (error?: Error): void }[] = []
-  const fetch: Fetch<string> = async (ids, whole, maxTimeMs) => await new Promise((resolve, reject) => {
-    fetches.push({ ids, whole, maxTimeMs, go: error => error === undefined ? resolve(new Map(ids.map(id => [id, id]))) : reject(error) })
+  const fetches: { ids: readonly string[], maxTimeMs: number, go (error?: Error): void }[] = []
+  const fetch: Fetch<string> = async (ids, maxTimeMs) => await new Promise((resolve, reject) => {
+    fetches.push({ ids, maxTimeMs, go: error => error === undefined ? resolve(new Map(ids.map(id => [id, id]))) : reject(error) })
   })
   return { fetches, ...coalesce(fetch) }
 }
@@ -18,16 +19,16 @@ function held () {
 t.test('calls of one turn share a fetch; those that come meanwhile share the next', async t => {
   const { read, fetches, close } = held()
   t.teardown(close)
-  const first = [read(['a'], false, call()), read(['b'], false, call())]
+  const first = [read(['a'], call()), read(['b'], call())]
   await setImmediate()
-  t.match(fetches, [{ ids: ['a', 'b'], whole: false }])
-  const next = [read(['c'], false, call()), read(['d', 'c'], true, call()), read(['a'], false, call())]
+  t.match(fetches, [{ ids: ['a', 'b'] }])
+  const next = [read(['c'], call()), read(['d', 'c'], call()), read(['a'], call())]
   await setImmediate()
   t.equal(fetches.length, 1, 'one at a time')
   fetches[0]!.go()
   t.same((await Promise.all(first)).map(found => [...found.keys()]), [['a', 'b'], ['a', 'b']])
   await setImmediate()
-  t.match(fetches[1], { ids: ['c', 'd', 'a'], whole: true }, 'each id once; in whole, since one of them asked for that')
+  t.match(fetches[1], { ids: ['c', 'd', 'a'] }, 'each id once')
   fetches[1]!.go()
   await Promise.all(next)
   t.equal(fetches.length, 2)
@@ -36,11 +37,11 @@ t.test('calls of one turn share a fetch; those that come meanwhile share the nex
 t.test('who has gone or has no time left costs no fetch', async t => {
   const { read, fetches, close } = held()
   t.teardown(close)
-  const work = read(['a'], false, call())
+  const work = read(['a'], call())
   await setImmediate()
-  const gone = read(['b'], false, call({ gone: () => true }))
-  const late = read(['c'], false, call({ deadline: Date.now() }))
-  const there = read(['d'], false, call())
+  const gone = read(['b'], call({ gone: () => true }))
+  const late = read(['c'], call({ deadline: Date.now() }))
+  const there = read(['d'], call())
   fetches[0]!.go()
   await work
   await t.rejects(gone, { code: 'CANCELLED' })
@@ -49,7 +50,7 @@ t.test('who has gone or has no time left costs no fetch', async t => {
   t.same(fetches[1]!.ids, ['d'])
   fetches[1]!.go()
   await there
-  const nobody = read(['e'], false, call({ gone: () => true }))
+  const nobody = read(['e'], call({ gone: () => true }))
   await t.rejects(nobody, { code: 'CANCELLED' })
   t.equal(fetches.length, 2, 'nothing is fetched for nobody')
 })
@@ -59,8 +60,8 @@ t.test('a deadline that passes during the fetch is heard of; the others have the
   t.teardown(close)
   const alive = setInterval(() => {}, 1000) // the sweep alone keeps no process running
   t.teardown(() => clearInterval(alive))
-  const impatient = read(['a'], false, call({ deadline: Date.now() + 50 }))
-  const patient = read(['a'], false, call())
+  const impatient = read(['a'], call({ deadline: Date.now() + 50 }))
+  const patient = read(['a'], call())
   await t.rejects(impatient, { code: 'DEADLINE_EXCEEDED' })
   t.ok(fetches[0]!.maxTimeMs > 1000, 'MongoDB is given the time of the most patient')
   fetches[0]!.go()
@@ -70,9 +71,9 @@ t.test('a deadline that passes during the fetch is heard of; the others have the
 t.test('a fetch that fails fails for those who wait for it, and for nobody else', async t => {
   const { read, fetches, close } = held()
   t.teardown(close)
-  const work = read(['a'], false, call())
+  const work = read(['a'], call())
   await setImmediate()
-  const next = read(['b'], false, call())
+  const next = read(['b'], call())
   fetches[0]!.go(new Error('broken'))
   await t.rejects(work, { message: 'broken' })
   await setTimeout(1)
@@ -83,10 +84,10 @@ t.test('a fetch that fails fails for those who wait for it, and for nobody else'
 t.test('a fetch takes 1,000 ids, and what waits is bounded', async t => {
   const { read, fetches, close } = held()
   t.teardown(close)
-  const work = [read(['a'], false, call())]
+  const work = [read(['a'], call())]
   await setImmediate()
-  const others = Array.from({ length: 9_999 }, async (_, n) => await read([String(n)], false, call()))
-  await t.rejects(read(['z'], false, call()), { code: 'OVERLOADED' })
+  const others = Array.from({ length: 9_999 }, async (_, n) => await read([String(n)], call()))
+  await t.rejects(read(['z'], call()), { code: 'OVERLOADED' })
   for (let n = 0; n < 11; n++) {
     await setImmediate()
     fetches[n]?.go()
@@ -94,4 +95,26 @@ t.test('a fetch takes 1,000 ids, and what waits is bounded', async t => {
   }
   await Promise.all([...work, ...others])
   t.same(fetches.map(({ ids }) => ids.length), [1, ...Array(9).fill(1000), 999])
+})
+
+t.test('what is too much for one fetch goes in smaller ones, and only who asks for too much alone is refused', async t => {
+  const fetches: number[] = []
+  const room = 100 // ids that a fetch may have
+  const { read, close } = coalesce<string>(async ids => {
+    fetches.push(ids.length)
+    if (ids.length > room) throw new AnswerTooLarge()
+    return new Map(ids.map(id => [id, id]))
+  })
+  t.teardown(close)
+  const ids = (from: number, count: number) => Array.from({ length: count }, (_, n) => String(from + n))
+  const small = Array.from({ length: 500 }, async (_, n) => await read(ids(n, 1), call()))
+  const [large, tooLarge] = [read(ids(500, room), call()), read(ids(600, room + 1), call())]
+  await t.rejects(tooLarge, { code: 'ANSWER_TOO_LARGE' })
+  t.equal((await large).size, room)
+  for (const [n, found] of (await Promise.all(small)).entries()) if (!found.has(String(n))) t.fail(`${n} is missing`)
+  const inVain = fetches.filter(count => count > room).length
+  t.ok(inVain <= 6, `${inVain} of ${fetches.length} fetches were in vain`)
+  for (let n = 0; n < 40; n++) await read(['a'], call())
+  await Promise.all(ids(0, 100).map(async id => await read([id], call())))
+  t.equal(fetches.at(-1), room, 'in time as many as before share a fetch')
 })

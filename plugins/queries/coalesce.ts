@@ -1,23 +1,23 @@
 /** Reads by id that arrive while a fetch is in flight go out together as the next one. */
-import { Cancelled, DeadlineExceeded, Overloaded } from '@bifold/cqrs'
+import { AnswerTooLarge, Cancelled, DeadlineExceeded, Overloaded } from '@bifold/cqrs'
 import { outcomeOf, type Call } from './call.ts'
 
 export interface Coalesced<Found> {
-  /** What was found of these ids; `whole` asks for all of each document. */
-  read (ids: readonly string[], whole: boolean, call: Call): Promise<ReadonlyMap<string, Found>>
+  /** What was found of these ids. */
+  read (ids: readonly string[], call: Call): Promise<ReadonlyMap<string, Found>>
   close (): void
 }
 
-/** One fetch for many callers: documents in whole if anyone needs them so. */
-export type Fetch<Found> = (ids: readonly string[], whole: boolean, maxTimeMs: number) => Promise<ReadonlyMap<string, Found>>
+/** One fetch for many callers; rejects with AnswerTooLarge if it would be more than one answer may have. */
+export type Fetch<Found> = (ids: readonly string[], maxTimeMs: number) => Promise<ReadonlyMap<string, Found>>
 
-const idsMax = 1000 // in one fetch; a thousand books are 1 MB
+export const idsMax = 1000 // in one fetch; a thousand books are 1 MB
+const growth = 1.1 // with each fetch: one in eight is in vain while documents are large
 const waitingMax = 10_000 // half a second of work at full rate; who comes later had better try again
 const sweepMs = 20 // a caller whose deadline has passed hears of it so much later at most
 
 interface Waiting<Found> {
   readonly ids: readonly string[]
-  readonly whole: boolean
   readonly call: Call
   readonly resolve: (found: ReadonlyMap<string, Found>) => void
   readonly reject: (error: unknown) => void
@@ -26,6 +26,7 @@ interface Waiting<Found> {
 export function coalesce<Found> (fetch: Fetch<Found>): Coalesced<Found> {
   let waiting: Waiting<Found>[] = []
   const open = new Set<Waiting<Found>>() // those whose caller has not been answered
+  let idsNow = idsMax // fewer, for a while, when documents are large
   let fetching = false
   let scheduled = false
 
@@ -33,20 +34,34 @@ export function coalesce<Found> (fetch: Fetch<Found>): Coalesced<Found> {
     if (open.delete(one)) one.reject(error)
   }
 
+  const serve = async (group: readonly Waiting<Found>[]): Promise<void> => {
+    const wanted = group.filter(one => open.has(one) && isWanted(one, fail))
+    if (wanted.length === 0) return
+    const ids = wanted.length === 1 ? wanted[0]!.ids : [...new Set(wanted.flatMap(one => one.ids))]
+    const leftMs = Math.ceil(Math.max(...wanted.map(({ call }) => call.deadline)) - Date.now())
+    try {
+      const found = await fetch(ids, Math.max(1, leftMs))
+      for (const one of wanted) if (open.delete(one)) one.resolve(found)
+      idsNow = Math.min(idsMax, Math.ceil(idsNow * growth))
+    } catch (error) {
+      if (error instanceof AnswerTooLarge && wanted.length > 1) return again(wanted)
+      for (const one of wanted) fail(one, outcomeOf(error))
+    }
+  }
+
+  // Together they were too much for one fetch, which none of them need be: half as many go next.
+  const again = (group: readonly Waiting<Found>[]) => {
+    idsNow = Math.ceil(group.reduce((all, { ids }) => all + ids.length, 0) / 2)
+    waiting = [...group, ...waiting]
+  }
+
   const begin = () => {
     scheduled = false
     if (fetching || waiting.length === 0) return
-    const [group, rest] = split(waiting)
+    const [group, rest] = split(waiting, idsNow)
     waiting = rest
-    const wanted = group.filter(one => open.has(one) && isWanted(one, fail))
-    if (wanted.length === 0) return soon()
     fetching = true
-    const ids = wanted.length === 1 ? wanted[0]!.ids : [...new Set(wanted.flatMap(one => one.ids))]
-    const leftMs = Math.ceil(Math.max(...wanted.map(({ call }) => call.deadline)) - Date.now())
-    fetch(ids, wanted.some(({ whole }) => whole), Math.max(1, leftMs)).then(
-      found => { for (const one of wanted) if (open.delete(one)) one.resolve(found) },
-      error => { for (const one of wanted) fail(one, outcomeOf(error)) }
-    ).finally(() => {
+    serve(group).finally(() => {
       fetching = false
       begin()
     })
@@ -65,9 +80,9 @@ export function coalesce<Found> (fetch: Fetch<Found>): Coalesced<Found> {
   }, sweepMs).unref()
 
   return {
-    read: async (ids, whole, call) => await new Promise((resolve, reject) => {
+    read: async (ids, call) => await new Promise((resolve, reject) => {
       if (open.size >= waitingMax) throw new Overloaded()
-      const one = { ids, whole, call, resolve, reject }
+      const one = { ids, call, resolve, reject }
       waiting.push(one)
       open.add(one)
       soon()
@@ -77,7 +92,7 @@ export function coalesce<Found> (fetch: Fetch<Found>): Coalesced<Found> {
 }
 
 /** As many as one fetch takes, at least one; and the others. */
-function split<Found> (waiting: readonly Waiting<Found>[]): [Waiting<Found>[], Waiting<Found>[]] {
+function split<Found> (waiting: readonly Waiting<Found>[], idsMax: number): [Waiting<Found>[], Waiting<Found>[]] {
   let taken = 0
   for (let ids = 0; taken < waiting.length; taken++) {
     ids += waiting[taken]!.ids.length

@@ -24,7 +24,7 @@ export function route (name: string, module: Module, answer: Answer): RouteOptio
       ...inPath.size > 0 ? { params: Type.Pick(input, [...inPath]) } : {},
       querystring: Type.Partial(Type.Object(Object.fromEntries(inQuery))),
       response: responses(200, 'What the read models say', Type.Object({}, { additionalProperties: true }), {
-        400: 'The request is wrong; `errors` names each field', 404: 'It does not exist', 503: 'MongoDB is away', 504: 'The deadline passed'
+        400: 'The request is wrong; `errors` names each field', 404: 'It does not exist', 413: 'It is more than one answer may have', 503: 'MongoDB is away, or the read model is being built', 504: 'The deadline passed'
       })
     },
     validatorCompiler: () => () => true, // the answer checks the request itself, as it does for gRPC
@@ -49,8 +49,10 @@ function fromQuery (query: Record<string, unknown>, known: readonly [string, obj
   }))
 }
 
-function presence ({ raw }: FastifyRequest, reply: FastifyReply): Pick<Call, 'gone' | 'onGone'> {
-  const gone = () => raw.socket.destroyed && !reply.raw.writableEnded
-  // Of the response, not of the socket: that one lives on, and would collect a listener for each request.
-  return { gone, onGone: listener => { reply.raw.once('close', () => { if (gone()) listener() }) } }
+function presence ({ raw }: FastifyRequest, reply: FastifyReply): Pick<Call, 'gone' | 'onEnd'> {
+  return {
+    gone: () => raw.socket.destroyed || reply.raw.writableEnded,
+    // Of the response, not of the socket: that one lives on, and would collect a listener for each request.
+    onEnd: listener => { reply.raw.once('close', listener) }
+  }
 }

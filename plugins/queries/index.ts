@@ -3,23 +3,41 @@ import fp from 'fastify-plugin'
 import type { Module } from '@bifold/cqrs'
 import { grpcOf } from '@bifold/grpc'
 import { mongoApartOf, mongoOf } from '@bifold/mongo'
+import { healthOf } from '@bifold/service'
 import { makeAnswers } from './answer.ts'
 import { makeBound } from './bound.ts'
 import { makePointReads } from './point-reads.ts'
 import { serviceDefinition, unary } from './grpc.ts'
 import { route } from './http.ts'
+import { makeReadModel, missing } from './read-model.ts'
+import type { Source } from './reader.ts'
+import { makeTurns } from './turns.ts'
+
+const unsentBytesMax = 64 * 1024 * 1024 // 21 of the largest answers, or a thousand usual pages, for clients that read slowly
+const limits = {
+  pages: { readsMax: 10, bytesMax: unsentBytesMax }, // more than keep MongoDB and this core busy; the largest take 20 MB each while they are read
+  ids: { readsMax: 20, bytesMax: unsentBytesMax } // these share a fetch
+}
 
 export interface QueriesOptions { modules: readonly Module[] }
 
 export default fp<QueriesOptions>(async (app, { modules }) => {
   const projections = modules.flatMap(({ projections }) => projections)
-  const apart = mongoApartOf(app)(projections.length) // a fetch at a time for each, and no list in their way
-  const points = new Map(projections.map(projection => [projection.collection, makePointReads(apart, projection)]))
-  app.addHook('onClose', async () => { for (const { close } of points.values()) close() })
+  const db = mongoOf(app)
+  const apart = mongoApartOf(app)(2 * projections.length) // for each a fetch at a time of messages, and one of documents; and no list in their way
   const bounded = makeBound()
+  const turns = { pages: makeTurns(limits.pages), ids: makeTurns(limits.ids) }
   for (const module of modules) {
-    const answers = bounded(makeAnswers(mongoOf(app), module, points))
+    const sources = Object.fromEntries(module.projections.map((projection): [string, Source] => [projection.collection, {
+      model: makeReadModel(db, projection.collection), turns, points: makePointReads(makeReadModel(apart, projection.collection), projection)
+    }]))
+    app.addHook('onClose', async () => { for (const { points } of Object.values(sources)) points.close() })
+    const answers = bounded(makeAnswers(module, sources))
     grpcOf(app).server.addService(serviceDefinition(module.service), unary(answers, app.log))
     for (const [name, answer] of Object.entries(answers)) app.route(route(name, module, answer))
   }
-}, { name: 'queries', dependencies: ['grpc', 'mongo', 'openapi'] })
+  healthOf(app).add('read models', async () => {
+    const building = await missing(db, projections.map(({ collection }) => collection))
+    if (building.length > 0) throw new Error(`being built: ${building.join(', ')}`)
+  })
+}, { name: 'queries', dependencies: ['grpc', 'health', 'mongo', 'openapi'] })

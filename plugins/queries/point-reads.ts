@@ -1,39 +1,47 @@
-/** Point reads of one collection: documents by their ids, or only their stored messages, coalesced. */
-import type { Binary, Db } from 'mongodb'
-import type { AnyProjection } from '@bifold/cqrs'
+/** Point reads of one read model: documents by their ids, or only their stored messages, coalesced. */
+import type { Binary } from 'mongodb'
+import { AnswerTooLarge, type AnyProjection } from '@bifold/cqrs'
 import type { Call } from './call.ts'
-import { coalesce } from './coalesce.ts'
+import { coalesce, idsMax } from './coalesce.ts'
+import { answerBytesMax, type ReadModel, type Weighed } from './read-model.ts'
 
 export interface PointReads {
   /** The document's stored message; undefined if there is no such document. */
   message (id: string, call: Call): Promise<Uint8Array | undefined>
   /** The documents of these ids, in any order; those that do not exist are left out. */
-  documents (ids: readonly string[], call: Call): Promise<Document[]>
+  documents (ids: readonly string[], call: Call): Promise<{ documents: Document[], bytes: number }>
   close (): void
 }
 
 export interface Document { readonly _id: string, readonly _message?: Binary }
 
-export function makePointReads (db: Db, { collection, message }: AnyProjection): PointReads {
-  const stored = db.collection<Document>(collection)
-  const { read, close } = coalesce<Document>(async (ids, whole, maxTimeMS) => {
-    const fields = whole ? {} : { projection: { _message: 1 } }
-    const found = await stored.find({ _id: { $in: ids as string[] } }, { ...fields, maxTimeMS, batchSize: ids.length, singleBatch: true }).toArray()
-    return new Map(found.map(document => [document._id, document]))
+export function makePointReads (model: ReadModel, { message }: Pick<AnyProjection, 'message'>): PointReads {
+  const coalesced = (options: object) => coalesce<Weighed<Document>>(async (ids, maxTimeMs) => {
+    const { documents, cut } = await model.find<Document>({ _id: { $in: ids as never } }, options, maxTimeMs)
+    if (cut) throw new AnswerTooLarge()
+    return new Map(documents.map(one => [one.document._id, one]))
   })
+  const messages = coalesced({ projection: { _message: 1 }, batchSize: idsMax }) // in one batch, and one at a time: 16 MB at most
+  const wholes = coalesced({ projection: { _message: 0 } })
   const documents = async (ids: readonly string[], call: Call) => {
-    const found = await read(ids, true, call)
-    return ids.flatMap(id => found.get(id) ?? [])
+    const found = await wholes.read(ids, call)
+    const asked = ids.flatMap(id => found.get(id) ?? [])
+    const bytes = asked.reduce((all, { bytes }) => all + bytes, 0)
+    if (bytes > answerBytesMax && asked.length > 1) throw new AnswerTooLarge() // one that is asked for a thousand times was fetched once
+    return { documents: asked.map(({ document }) => document), bytes }
   }
   return {
     documents,
     async message (id, call) {
-      const document = (await read([id], false, call)).get(id)
+      const document = (await messages.read([id], call)).get(id)?.document
       if (document?._message !== undefined || document === undefined) return document?._message?.buffer
       // Written by somebody who knows no messages, or changed in part since: made from the document.
-      const [whole] = await documents([id], call)
+      const { documents: [whole] } = await documents([id], call)
       return whole === undefined ? undefined : message!(whole as never)
     },
-    close
+    close () {
+      messages.close()
+      wholes.close()
+    }
   }
 }

@@ -5,14 +5,17 @@ import { Client, credentials, Metadata, status, type ServiceError } from '@grpc/
 import { MongoClient } from 'mongodb'
 import { booksV1 } from '@bifold/proto'
 import { mongoOf } from '@bifold/mongo'
-import { call, startApp, stores } from '@bifold/test'
+import { call, emptyReadModels, startApp, stores } from '@bifold/test'
+import { makeReadModel } from './read-model.ts'
 import { makeReader } from './reader.ts'
+import { makeTurns } from './turns.ts'
 
 const id = (n: number) => `019a0000-0000-7000-8000-${String(n).padStart(12, '0')}`
 const nobody = id(999_999)
 
 async function service (t: Test, books: object[]) {
   const settings = await stores(t)
+  await emptyReadModels(settings)
   const client = await MongoClient.connect(settings.MONGO_URL)
   t.teardown(async () => await client.close())
   const collection = client.db().collection('books')
@@ -157,9 +160,10 @@ t.test('while MongoDB is away: UNAVAILABLE and 503, not ready with the reason, a
 t.test('slow lists do not hold up point reads', async t => {
   const { app, rpc, get, list } = await service(t, shelf)
   let listed = 0
+  const turns = { pages: makeTurns({ readsMax: 30, bytesMax: Infinity }), ids: undefined as never }
   // A list as the service makes it, on its own connections, of a filter that takes its time: more of them than there are connections.
   const slow = Array.from({ length: 30 }, async () => {
-    await makeReader(mongoOf(app), 'books', undefined as never, { deadline: Date.now() + 20_000, gone: () => false, onGone () {} })
+    await makeReader({ model: makeReadModel(mongoOf(app), 'books'), turns, points: undefined as never }, { deadline: Date.now() + 20_000, gone: () => false, onEnd () {} })
       .page({ where: { $where: 'sleep(200) || true' }, order: { _id: 1 }, size: 10, token: '' })
     listed++
   })

@@ -1,0 +1,72 @@
+/** Reads of many documents take turns: so many at a time, and none while too much waits to be sent. Who waits takes no connection, and next to no memory. */
+import { setTimeout } from 'node:timers/promises'
+import { Cancelled, DeadlineExceeded } from '@bifold/cqrs'
+import { outcomeOf, type Call } from './call.ts'
+
+export interface TurnLimits {
+  /** Going on at a time. */
+  readonly readsMax: number
+  /** Found for calls that have not ended; then nothing more is read. */
+  readonly bytesMax: number
+}
+
+/** Reads when it is its turn, within the deadline of the call. */
+export type Turns = <Found extends { readonly bytes: number }>(call: Call, read: (maxTimeMs: number) => Promise<Found>) => Promise<Found>
+
+export function makeTurns ({ readsMax, bytesMax }: TurnLimits): Turns {
+  let [reading, bytes] = [0, 0]
+  const waiting: (() => void)[] = [] // no more than there are queries under way
+  const hasRoom = () => reading < readsMax && bytes < bytesMax
+  const begin = () => {
+    while (waiting.length > 0 && hasRoom()) {
+      reading++
+      waiting.shift()!()
+    }
+  }
+  return async (call, read) => {
+    const left = leftMs(call)
+    const end = Promise.withResolvers<never>()
+    let [ended, held] = [false, 0]
+    call.onEnd(() => {
+      ended = true
+      bytes -= held
+      begin()
+      end.reject(new Cancelled())
+    })
+    const turn = async () => {
+      await new Promise<void>(resolve => {
+        waiting.push(resolve)
+        begin()
+      })
+      try {
+        const found = await read(leftMs(call))
+        if (!ended) bytes += held = found.bytes
+        return found
+      } finally {
+        reading--
+        begin()
+      }
+    }
+    return await first(left, turn(), end.promise)
+  }
+}
+
+/** Of what was read, the end of the time and the end of the call: whatever comes first. */
+async function first<T> (leftMs: number, read: Promise<T>, ended: Promise<never>): Promise<T> {
+  const timer = new AbortController()
+  try {
+    return await Promise.race([read, setTimeout(leftMs, undefined, { signal: timer.signal }).then(() => { throw new DeadlineExceeded() }), ended])
+  } catch (error) {
+    throw outcomeOf(error)
+  } finally {
+    timer.abort()
+  }
+}
+
+/** @throws if nobody waits any more, or there is no time left */
+function leftMs (call: Call): number {
+  const left = Math.ceil(call.deadline - Date.now())
+  if (call.gone()) throw new Cancelled()
+  if (left <= 0) throw new DeadlineExceeded()
+  return left
+}
