@@ -31,12 +31,12 @@ async function projector (t: Test, { settings }: Pipeline, projection: AnyProjec
   return { app, ready: async () => (await app.inject('/health/ready')).json() as { status: string, checks: Record<string, { reason?: string }> } }
 }
 
-async function rebuildHere (t: Test, { settings, mongo }: Pipeline, projection: AnyProjection, signal = new AbortController().signal) {
+async function rebuildHere (t: Test, { settings, mongo }: Pipeline, projection: AnyProjection, { signal = new AbortController().signal, building = () => {} } = {}) {
   const kafka = kafkaFor(settings)
   const admin = kafka.admin()
   await admin.connect()
   t.teardown(async () => await admin.disconnect())
-  await rebuild({ url: settings.POSTGRES_URL, db: mongo, admin, kafka, topic: settings.EVENTS_TOPIC, signal, log: silent, building () {}, behind () {} }, [projection])
+  await rebuild({ url: settings.POSTGRES_URL, db: mongo, admin, kafka, topic: settings.EVENTS_TOPIC, signal, log: silent, building, behind () {} }, [projection])
 }
 
 const command = ({ settings }: Pipeline) => execa('node', ['../tools/rebuild.ts'], { cwd: import.meta.dirname, env: Object.fromEntries(Object.entries(settings).map(([name, value]) => [name, String(value)])), reject: false, all: true })
@@ -148,7 +148,7 @@ t.test('a second one is refused while the first is at it; Ctrl-C leaves everythi
   await line.mongo.collection('builds').deleteMany({})
   const stopped = new AbortController()
   stopped.abort()
-  await t.rejects(rebuildHere(t, line, modules[0]!.projections[0]!, stopped.signal), { message: /interrupted/ })
+  await t.rejects(rebuildHere(t, line, modules[0]!.projections[0]!, { signal: stopped.signal }), { message: /interrupted/ })
   t.same(await traces(line), [])
   await until(async () => await equal(line), 'the read model to be equal')
 })
@@ -172,11 +172,14 @@ t.test('a changed projection: the old projector works until the rebuild, the new
   await until(async () => (await older.ready()).status === 'ready', 'the old one')
   const newer = await projector(t, line, loud)
   await until(async () => /was built by version 1 of its projection, and this projector has version 2: run "npm run rebuild"/.test((await newer.ready()).checks['read models']?.reason ?? ''), 'the new one to say what it waits for')
-  await line.post('/books', emma)
+  const { body: { id } } = await line.post('/books', emma)
   await until(async () => (await shown()).join() === 'Emma', 'the old one to go on')
-  await rebuildHere(t, line, loud)
+  // After the snapshot, so that both stand behind it at the switch, and the old one could go on.
+  let revised: unknown
+  await rebuildHere(t, line, loud, { building: () => { revised ??= line.send('PATCH', `/books/${id}`, { title: 'Emma, revised' }) } })
+  await line.send('PATCH', `/books/${id}`, { title: 'Emma, again' })
   await until(async () => (await newer.ready()).status === 'ready', 'the new one')
   await line.post('/books', { ...emma, title: 'Persuasion' })
-  await until(async () => (await shown()).join() === 'EMMA,PERSUASION', 'the new one to go on')
+  await until(async () => (await shown()).join() === 'EMMA, AGAIN,PERSUASION', 'the new one to go on')
   t.match((await older.ready()).checks['read models'], { reason: /a newer one is to take its place/ })
 })

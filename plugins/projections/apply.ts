@@ -17,6 +17,8 @@ export interface Checkpoint {
   readonly offset: number
   /** The sequence of the last event applied. */
   readonly sequence: string
+  /** Under which name the read model was built: another one after each rebuild, so that who worked on the one before is fenced off. */
+  readonly build?: string
 }
 
 /** An event with the message that it came in. */
@@ -56,7 +58,7 @@ export const checkpointId = ({ collection }: AnyProjection, topic: string, parti
  * @throws Outdated; or what MongoDB threw, if it is away
  */
 export async function apply (target: Target, stretch: Stretch, from: Checkpoint | undefined): Promise<{ checkpoint: Checkpoint, letters: Letter[] }> {
-  const to = makeCheckpoint(target.projection, stretch, stretch.events.at(-1)?.envelope.sequence ?? from?.sequence ?? '', stretch.next)
+  const to = moved(target, stretch, from, stretch.events.at(-1)?.envelope.sequence ?? from?.sequence ?? '', stretch.next)
   const planned = plan(target, stretch, stretch.events)
   const kept = [...unreadable(target, stretch), ...planned.letters]
   try {
@@ -75,7 +77,7 @@ async function applySingly (target: Target, stretch: Stretch, from: Checkpoint |
   let at = from
   for (const [index, received] of stretch.events.entries()) {
     const last = index === stretch.events.length - 1
-    const to = makeCheckpoint(target.projection, stretch, received.envelope.sequence, last ? stretch.next : Number(received.message.offset) + 1)
+    const to = moved(target, stretch, at, received.envelope.sequence, last ? stretch.next : Number(received.message.offset) + 1)
     const others = last ? unreadable(target, stretch) : []
     let planned = plan(target, stretch, [received])
     for (let tried = 1; ; tried++) {
@@ -97,6 +99,9 @@ async function applySingly (target: Target, stretch: Stretch, from: Checkpoint |
 
 export const makeCheckpoint = (projection: AnyProjection, { topic, partition }: { topic: string, partition: number }, sequence: string, offset: number): Checkpoint =>
   ({ _id: checkpointId(projection, topic, partition), projection: projection.collection, version: versionOf(projection), partition, offset, sequence })
+
+const moved = ({ projection }: Target, stretch: Stretch, from: Checkpoint | undefined, sequence: string, offset: number): Checkpoint =>
+  from === undefined ? makeCheckpoint(projection, stretch, sequence, offset) : { ...from, sequence, offset }
 
 export const versionOf = ({ version = 1 }: AnyProjection): number => version
 
@@ -168,7 +173,8 @@ async function commit ({ db, projection }: Target, { from, to, changes, kept, he
       const { upsertedCount } = await checkpoints(db).updateOne({ _id: to._id }, { $setOnInsert: to }, { upsert: true, session })
       if (upsertedCount === 0) throw new Fenced(to._id)
     } else {
-      const { matchedCount } = await checkpoints(db).updateOne({ _id: to._id, offset: from.offset, sequence: from.sequence }, { $set: to }, { session })
+      const { _id, offset, sequence, build } = from
+      const { matchedCount } = await checkpoints(db).updateOne({ _id, offset, sequence, build: build ?? { $exists: false } }, { $set: to }, { session })
       if (matchedCount === 0) throw new Fenced(to._id)
     }
     await write(db, session, projection, changes)

@@ -3,7 +3,7 @@ import t, { type Test } from 'tap'
 import { MongoClient } from 'mongodb'
 import { projection, type AnyProjection } from '@bifold/cqrs'
 import { stores } from '@bifold/test'
-import { checkpoints, makeCheckpoint } from './apply.ts'
+import { apply, checkpoints, makeCheckpoint, type Checkpoint } from './apply.ts'
 import { claim, forget, install, unlessBuilding } from './claim.ts'
 
 const counts: AnyProjection = projection<any, any>({ collection: 'counts', indexes: [], on: {} })
@@ -36,6 +36,16 @@ t.test('the switch', async t => {
   })
   t.same(await shown(), { docs: ['new'], checkpoints: ['counts/topic/0 2'] })
   await unlessBuilding(db, counts)
+})
+
+t.test('whoever worked on the one before is fenced off, though the new one stands where that stood', async t => {
+  const { db, build } = await built(t)
+  const before = (await checkpoints(db).findOne({ projection: 'counts' }))!
+  await checkpoints(db).updateOne({ projection: build.next.collection }, { $set: { offset: before.offset, sequence: before.sequence } })
+  await install(db, [build], async () => {})
+  const move = async (from: Checkpoint) => await apply({ db, projection: counts, parked: new Map() }, { ...at, events: [], unreadable: [], next: 3 }, from)
+  await t.rejects(move(before), { message: /another projector/ })
+  t.match((await move((await checkpoints(db).findOne())!)).checkpoint, { offset: 3 })
 })
 
 t.test('killed while the live one stands still: that goes on where it stood', async t => {

@@ -127,7 +127,7 @@ async function finish (db: Db, collection: string, next: string): Promise<void> 
     if ((await claims(db).deleteOne({ _id: collection, next }, { session })).deletedCount === 0) return // somebody has done it
     const built = await checkpoints(db).find({ projection: next }, { session }).toArray()
     await checkpoints(db).deleteMany({ projection: next }, { session })
-    await checkpoints(db).insertMany(built.map(checkpoint => ({ ...checkpoint, _id: checkpoint._id.replace(next, collection), projection: collection })), { session })
+    await checkpoints(db).insertMany(built.map(checkpoint => ({ ...checkpoint, _id: checkpoint._id.replace(next, collection), projection: collection, build: next })), { session })
     await letters(db).deleteMany({ projection: collection }, { session })
     await letters(db).updateMany({ projection: next }, { $set: { projection: collection } }, { session })
   })
