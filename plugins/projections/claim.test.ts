@@ -4,7 +4,7 @@ import { MongoClient } from 'mongodb'
 import { projection, type AnyProjection } from '@bifold/cqrs'
 import { stores } from '@bifold/test'
 import { apply, checkpoints, makeCheckpoint, type Checkpoint } from './apply.ts'
-import { claim, forget, install, unlessBuilding } from './claim.ts'
+import { claim, install } from './claim.ts'
 
 const counts: AnyProjection = projection<any, any>({ collection: 'counts', indexes: [], on: {} })
 const at = { topic: 'topic', partition: 0 }
@@ -32,10 +32,10 @@ t.test('the switch', async t => {
   const { db, build, shown } = await built(t)
   await install(db, [build], async live => {
     t.match(live, [{ checkpoints: [{ offset: 1 }] }])
-    await t.rejects(unlessBuilding(db, counts), 'nobody begins without checkpoints meanwhile')
+    t.equal(await checkpoints(db).countDocuments({ projection: 'counts' }), 0, 'nobody works on it meanwhile')
   })
   t.same(await shown(), { docs: ['new'], checkpoints: ['counts/topic/0 2'] })
-  await unlessBuilding(db, counts)
+  t.equal(await db.collection('builds').countDocuments(), 0)
 })
 
 t.test('whoever worked on the one before is fenced off, though the new one stands where that stood', async t => {
@@ -82,12 +82,20 @@ t.test('frozen while the live one stood still, and thawed when somebody else has
   t.same(await shown(), { docs: ['live'], checkpoints: ['counts/topic/0 1'] })
 })
 
-t.test('what is given up without checkpoints is not worked on before it is built', async t => {
-  const { db, build } = await built(t)
-  await build.release()
-  await forget(db, counts)
-  await t.rejects(unlessBuilding(db, counts), { message: /being built/ })
-  const again = (await claim(db, counts))!
-  await again.release()
-  await t.rejects(unlessBuilding(db, counts), { message: /being built/ })
+t.test('frozen until somebody else had taken over, and what has its name is not what it built any more: it renames nothing', async t => {
+  const { db, build, stale, shown } = await built(t)
+  await t.rejects(install(db, [build], async () => {
+    await stale()
+    const again = (await claim(db, counts))!
+    t.teardown(async () => await again.release())
+    await db.collection(build.next.collection).insertOne({ of: 'part of the new' })
+  }), { message: /somebody else has taken over/ })
+  t.same(await shown(), { docs: ['live'], checkpoints: ['counts/topic/0 1'] })
+})
+
+t.test('a claim that is renewed is left alone, also by one whose clock is fast', async t => {
+  const { db } = await built(t)
+  const now = Date.now
+  t.intercept(Date, 'now', { value: () => now() + 60_000 })
+  await t.rejects(claim(db, counts), { message: /is being built by somebody else/ })
 })

@@ -3,7 +3,7 @@
  * of its own, until it is renamed. Whatever is killed half-way is settled by whoever comes next.
  */
 import { randomBytes } from 'node:crypto'
-import type { Db } from 'mongodb'
+import type { ClientSession, Db } from 'mongodb'
 import type { AnyProjection } from '@bifold/cqrs'
 import { checkpoints, type Checkpoint } from './apply.ts'
 import { letters } from './letters.ts'
@@ -14,6 +14,7 @@ interface Claim {
   readonly _id: string
   /** Of the builder; whoever has lost it changes nothing more. */
   readonly token: string
+  /** When it was renewed, by the server's clock: those of the builders may differ. */
   readonly at: Date
   /** The collection that is being built. */
   readonly next: string
@@ -26,16 +27,20 @@ export interface Build {
   readonly projection: AnyProjection
   /** The same, in the collection that is being built. */
   readonly next: AnyProjection
+  readonly token: string
   /** @throws once somebody else has taken it over */
   held (): void
   /** To be called when all is over. */
   release (): Promise<void>
 }
 
+class Lost extends Error {
+  constructor ({ collection }: AnyProjection) { super(`somebody else has taken over the building of ${collection}`) }
+}
+
 const renewMs = 2000 // several in a staleMs
 const staleMs = 10_000 // a builder that says nothing for so long is gone, or will find that it has lost
-const unclaimed = { token: '', at: new Date(0), next: '' } // to be built by whoever comes
-const duplicateKey = 11000
+const stale = { $lt: ['$at', { $subtract: ['$$NOW', staleMs] }] } // also where there is no claim: a field that is not there is less than any
 const namespaceNotFound = 26
 
 const claims = (db: Db) => db.collection<Claim>('builds')
@@ -61,38 +66,44 @@ export async function claim (db: Db, projection: AnyProjection): Promise<Build |
 
 /** @returns what there was before; undefined if there was nothing */
 async function take (db: Db, _id: string, { token, next }: Pick<Claim, 'token' | 'next'>): Promise<Claim | undefined> {
-  try {
-    await claims(db).insertOne({ _id, token, next, at: new Date() })
-    return undefined
-  } catch (error) {
-    if ((error as { code?: number }).code !== duplicateKey) throw error
-  }
-  const left = await claims(db).findOneAndUpdate({ _id, at: { $lt: new Date(Date.now() - staleMs) } }, { $set: { token, at: new Date() } })
-  if (left === null) throw new Error(`${_id} is being built by somebody else`)
-  return { ...left, token }
+  const found = (await claims(db).findOneAndUpdate({ _id }, [{
+    $set: { token: { $cond: [stale, token, '$token'] }, at: { $cond: [stale, '$$NOW', '$at'] }, next: { $ifNull: ['$next', next] } }
+  }], { upsert: true, returnDocument: 'after' }))!
+  if (found.token !== token) throw new Error(`${_id} is being built by somebody else`)
+  return found.next === next ? undefined : found
 }
 
 function hold (db: Db, projection: AnyProjection, { token, next }: Pick<Claim, 'token' | 'next'>): Build {
   let renewed = performance.now()
-  const renew = async () => {
-    const at = performance.now()
-    const { matchedCount } = await claims(db).updateOne({ _id: projection.collection, token }, { $set: { at: new Date() } })
-    if (matchedCount === 1) renewed = at
-  }
-  const renewing = setInterval(() => { renew().catch(() => {}) }, renewMs)
-  return {
+  const build: Build = {
     projection,
     next: { ...projection, collection: next },
+    token,
     held () {
-      if (performance.now() - renewed > staleMs) throw new Error(`somebody else has taken over the building of ${projection.collection}`)
+      if (performance.now() - renewed > staleMs) throw new Lost(projection)
     },
     async release () {
       clearInterval(renewing)
-      const left = await claims(db).findOne({ _id: projection.collection, token })
-      if (left !== null && await settle(db, left, { token, next: '' }) === 'undone') await giveUp(db, projection, token)
+      const mine = { _id: projection.collection, token }
+      const left = await claims(db).findOne(mine)
+      if (left !== null && await settle(db, left, { token, next: '' }) === 'undone') await claims(db).deleteOne(mine)
     }
   }
+  const renewing = setInterval(() => {
+    const at = performance.now()
+    renew(db, build).then(() => { renewed = at }, () => {})
+  }, renewMs)
+  return build
 }
+
+/** Says that the builder is at work, and what else is to be known of it. */
+async function renew (db: Db, { projection, token }: Build, known: Partial<Claim> = {}, session?: ClientSession): Promise<void> {
+  const { matchedCount } = await claims(db).updateOne({ _id: projection.collection, token }, { $set: known, $currentDate: { at: true } }, session === undefined ? {} : { session })
+  if (matchedCount === 0) throw new Lost(projection)
+}
+
+/** Whether somebody is building it. */
+export const isClaimed = async (db: Db, { collection }: AnyProjection): Promise<boolean> => await claims(db).findOne({ _id: collection, $expr: { $not: [stale] } }) !== null
 
 /**
  * Puts what was built in the place of the live read models, with its checkpoints and dead letters.
@@ -103,21 +114,22 @@ export async function install (db: Db, builds: readonly Build[], caughtUp: (live
   const live = []
   for (const build of builds) live.push({ next: build.next, checkpoints: await standStill(db, build) })
   await caughtUp(live)
-  for (const { projection: { collection }, next } of builds) {
+  for (const build of builds) {
+    const { projection: { collection }, next } = build
+    await renew(db, build)
     await db.renameCollection(next.collection, collection, { dropTarget: true })
     await finish(db, collection, next.collection)
   }
 }
 
 /** Whoever works on the live one finds its checkpoints gone, and waits until there are some again. */
-async function standStill (db: Db, { projection: { collection }, next, held }: Build): Promise<Checkpoint[]> {
-  held()
+async function standStill (db: Db, build: Build): Promise<Checkpoint[]> {
+  const { collection } = build.projection
   return await inTransaction(db, async session => {
-    const standing = await checkpoints(db).find({ projection: collection }, { session }).toArray()
-    const { matchedCount } = await claims(db).updateOne({ _id: collection, next: next.collection }, { $set: { saved: standing, at: new Date() } }, { session })
-    if (matchedCount === 0) throw new Error(`somebody else has taken over the building of ${collection}`)
+    const saved = await checkpoints(db).find({ projection: collection }, { session }).toArray()
+    await renew(db, build, { saved }, session)
     await checkpoints(db).deleteMany({ projection: collection }, { session })
-    return standing
+    return saved
   })
 }
 
@@ -156,25 +168,4 @@ async function settle (db: Db, { _id, token, next: left, saved }: Claim, mine: P
   })
   if (left !== '') await db.collection(setAside(left)).drop()
   return 'undone'
-}
-
-/** Lets go of a claim; where the read model has no checkpoints, in a way that nobody works on it before it is built. */
-async function giveUp (db: Db, { collection }: AnyProjection, token: string): Promise<void> {
-  const mine = { _id: collection, token }
-  if (await checkpoints(db).countDocuments({ projection: collection }) > 0) await claims(db).deleteOne(mine)
-  else await claims(db).updateOne(mine, { $set: unclaimed })
-}
-
-/** Gives up where a projection stands, so that it is built anew; whoever works on it is fenced off. */
-export async function forget (db: Db, { collection }: AnyProjection): Promise<void> {
-  await inTransaction(db, async session => {
-    await checkpoints(db).deleteMany({ projection: collection }, { session })
-    // In the same step, so that nobody begins to work on it without checkpoints.
-    await claims(db).updateOne({ _id: collection }, { $setOnInsert: unclaimed }, { upsert: true, session })
-  })
-}
-
-/** @throws if the read model is being built, or is to be: nobody may work on it without its checkpoints */
-export async function unlessBuilding (db: Db, { collection }: AnyProjection): Promise<void> {
-  if (await claims(db).findOne({ _id: collection }) !== null) throw new Error(`${collection} is being built`)
 }

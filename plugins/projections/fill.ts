@@ -1,6 +1,6 @@
 /** Fills read models that have nothing yet: at the first start, after the loss of MongoDB, and when Kafka no longer has what they have not seen. */
 import type { AnyProjection } from '@bifold/cqrs'
-import { checkpointId, checkpoints } from './apply.ts'
+import { withoutCheckpoints } from './apply.ts'
 import { build, type BuildOptions } from './build.ts'
 import { claim, install, type Build } from './claim.ts'
 
@@ -25,8 +25,5 @@ export async function fillEmpty (options: BuildOptions, projections: readonly An
   }
 }
 
-async function empty ({ db, admin, topic }: BuildOptions, projections: readonly AnyProjection[]): Promise<AnyProjection[]> {
-  const ids = (await admin.fetchTopicOffsets(topic)).flatMap(({ partition }) => projections.map(projection => checkpointId(projection, topic, partition)))
-  const seen = await checkpoints(db).distinct('projection', { _id: { $in: ids } })
-  return projections.filter(({ collection }) => !seen.includes(collection))
-}
+const empty = async ({ db, admin, topic }: BuildOptions, projections: readonly AnyProjection[]): Promise<AnyProjection[]> =>
+  await withoutCheckpoints(db, topic, await admin.fetchTopicOffsets(topic), projections)

@@ -1,9 +1,8 @@
 /** Applies what has come in from a partition to each projection, from where it stands there. */
 import { readMessage, UnreadableMessage, type AnyProjection } from '@bifold/cqrs'
 import { makeAuditor, type Auditor } from './audit.ts'
-import { apply, checkpointId, checkpoints, versionOf, type Checkpoint, type Received, type Stretch } from './apply.ts'
+import { apply, checkpointId, checkpoints, versionOf, withoutCheckpoints, type Checkpoint, type Received, type Stretch } from './apply.ts'
 import type { ConsumeOptions } from './consume.ts'
-import { forget, unlessBuilding } from './claim.ts'
 import { loadParked, type Letter, type Parked, type RawMessage } from './letters.ts'
 
 /** Where each projection stands in a partition, and where reading has to begin for all of them. */
@@ -14,18 +13,20 @@ interface Position { readonly checkpoint: Checkpoint | undefined, readonly parke
 
 /** Reads where the projections stand in a partition. */
 export async function loadPositions ({ db, admin, topic, projections, leftOut }: ConsumeOptions, partition: number): Promise<Positions> {
-  const range = (await admin.fetchTopicOffsets(topic)).find(found => found.partition === partition)
+  const ranges = await admin.fetchTopicOffsets(topic)
+  const range = ranges.find(found => found.partition === partition)
   const [low, high] = [Number(range?.low ?? 0), Number(range?.high ?? 0)]
   const byProjection: Positions['byProjection'] = new Map()
   for (const projection of projections) {
     const found = await checkpoints(db).findOne({ _id: checkpointId(projection, topic, partition) })
-    if (found === null) await unlessBuilding(db, projection)
+    // In one partition alone it is new.
+    if (found === null && (await withoutCheckpoints(db, topic, ranges, [projection])).length > 0) throw new Error(`${projection.collection} has no checkpoints: it is to be built`)
     if (found !== null && found.version !== versionOf(projection)) {
       leftOut(projection, found.version)
       continue
     }
     if (found !== null && (found.offset < low || found.offset > high)) {
-      await forget(db, projection)
+      await checkpoints(db).deleteMany({ projection: projection.collection }) // whoever else works on it is fenced off
       throw new Error(found.offset < low
         ? `Kafka has deleted messages of partition ${partition} that ${projection.collection} has not seen, from ${found.offset} to ${low}: it is built anew from PostgreSQL`
         : `Partition ${partition} ends at ${high}, before the checkpoint ${found.offset} of ${projection.collection}: the topic is another than before, and it is built anew from PostgreSQL`)
