@@ -2,7 +2,7 @@
 import { setTimeout } from 'node:timers/promises'
 import { execa } from 'execa'
 import t, { type Test } from 'tap'
-import { insert, projection, remove, replace, update, type AnyProjection, type Module } from '@bifold/cqrs'
+import { eventTypesOf, insert, projection, remove, replace, update, type AnyProjection, type Module } from '@bifold/cqrs'
 import kafka from '@bifold/kafka'
 import { modules } from '@bifold/modules'
 import mongo from '@bifold/mongo'
@@ -36,7 +36,7 @@ async function rebuildHere (t: Test, { settings, mongo }: Pipeline, projection: 
   const admin = kafka.admin()
   await admin.connect()
   t.teardown(async () => await admin.disconnect())
-  await rebuild({ url: settings.POSTGRES_URL, db: mongo, admin, kafka, topic: settings.EVENTS_TOPIC, signal, log: silent, building, behind () {} }, [projection])
+  await rebuild({ url: settings.POSTGRES_URL, db: mongo, admin, kafka, topic: settings.EVENTS_TOPIC, declared: eventTypesOf(modules), signal, log: silent, building, behind () {} }, [projection])
 }
 
 const command = ({ settings }: Pipeline) => execa('node', ['../tools/rebuild.ts'], { cwd: import.meta.dirname, env: Object.fromEntries(Object.entries(settings).map(([name, value]) => [name, String(value)])), reject: false, all: true })
@@ -138,6 +138,18 @@ t.test('killed at any moment, it can be run again; the live read model goes on',
   await writer.end()
   await until(async () => await equal(line), 'the read model to be equal')
   t.same(await traces(line), [])
+})
+
+t.test('an event that no module knows parks its book in what is rebuilt, too', async t => {
+  const line = await pipeline(t)
+  await line.post('/books', emma)
+  const id = '019a0000-0000-7000-8000-000000000000'
+  await sql`insert into events (aggregate, aggregate_id, version, type, value, request_id, traceparent, time)
+    values ('books', ${id}, 1, 'BookBurnt', ${JSON.stringify({ task: 'insert', data: { id, version: 1 } })}, 'r', '', now())`.execute(line.db)
+  const parked = async () => (await line.mongo.collection('deadLetters').find({ projection: 'books' }).toArray()).map(({ aggregateId, waits, topic }) => [aggregateId, waits, topic])
+  await until(async () => (await parked()).length === 1, 'the letter')
+  await rebuildHere(t, line, modules[0]!.projections[0]!)
+  t.same(await parked(), [[id, false, line.settings.EVENTS_TOPIC]])
 })
 
 t.test('a second one is refused while the first is at it; Ctrl-C leaves everything as it was', async t => {

@@ -2,7 +2,7 @@
 import cliProgress from 'cli-progress'
 import { Command } from 'commander'
 import { pino } from 'pino'
-import type { AnyProjection } from '@bifold/cqrs'
+import { eventTypesOf, type AnyProjection } from '@bifold/cqrs'
 import { connect as connectKafka } from '@bifold/kafka'
 import { modules } from '@bifold/modules'
 import { connect as connectMongo } from '@bifold/mongo'
@@ -58,7 +58,7 @@ async function rebuildAll (projections: readonly AnyProjection[], signal: AbortS
   const progress = makeBar()
   try {
     await admin.connect()
-    await rebuild({ url: settings.POSTGRES_URL, db: mongo.db(), admin, kafka, topic: settings.EVENTS_TOPIC, signal, log, ...progress }, projections)
+    await rebuild({ url: settings.POSTGRES_URL, db: mongo.db(), admin, kafka, topic: settings.EVENTS_TOPIC, declared: eventTypesOf(modules), signal, log, ...progress }, projections)
     return progress.figures()
   } finally {
     progress.stop()

@@ -157,6 +157,12 @@ function adopt ({ parked }: Target, { newly }: Plan) {
   for (const [aggregateId, head] of newly) parked.set(aggregateId, head)
 }
 
+/**
+ * Whether a projection has to do with events of a type: with those that it knows, and with those that no module declares, whose
+ * aggregates wait for a projector that knows them.
+ */
+export const concerns = ({ on }: AnyProjection, declared: ReadonlySet<string>, type: string): boolean => Object.hasOwn(on, type) || !declared.has(type)
+
 /** @throws what the projection threw, or that nobody knows the event */
 export function changesOf ({ on, collection }: AnyProjection, envelope: Envelope): Change[] {
   const handle = Object.hasOwn(on, envelope.type) ? on[envelope.type] : undefined // a stranger's event may have the name of what every object has

@@ -17,6 +17,8 @@ export interface ConsumeOptions {
   /** Kafka's name for those who share the partitions. */
   readonly groupId: string
   readonly projections: readonly AnyProjection[]
+  /** The types of all events that modules declare. */
+  readonly declared: ReadonlySet<string>
   readonly signal: AbortSignal
   readonly log: FastifyBaseLogger
   /** Told what was applied. */

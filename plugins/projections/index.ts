@@ -3,7 +3,7 @@ import fp from 'fastify-plugin'
 import { Counter, Gauge, type Registry } from 'prom-client'
 import type { Db } from 'mongodb'
 import type { FastifyInstance } from 'fastify'
-import type { AnyProjection, Module } from '@bifold/cqrs'
+import { eventTypesOf, type AnyProjection, type Module } from '@bifold/cqrs'
 import { ensureTopic, kafkaAdminOf, kafkaOf } from '@bifold/kafka'
 import { mongoOf } from '@bifold/mongo'
 import { backgroundOf, healthOf, metricsOf, within } from '@bifold/service'
@@ -22,6 +22,7 @@ export interface ProjectionsOptions { modules: readonly Module[], url: string, t
 export default fp<ProjectionsOptions>(async (app, { modules, url, topic, lagMaxSeconds }) => {
   const db = mongoOf(app)
   const projections = modules.flatMap(module => module.projections)
+  const declared = eventTypesOf(modules)
   const registers = [metricsOf(app)]
   const events = new Counter({ name: 'bifold_projector_events_total', help: 'Events that were applied', registers })
   const letters = new Counter({ name: 'bifold_projector_dead_letters_total', help: 'Messages that were kept as dead letters', registers })
@@ -46,7 +47,7 @@ export default fp<ProjectionsOptions>(async (app, { modules, url, topic, lagMaxS
     await createLetterIndexes(db)
     const admin = await kafkaAdminOf(app)()
     await ensureTopic(admin, topic)
-    await fillEmpty({ url, db, admin, topic, signal, log: app.log, building: (done, all) => { built = { done, all } } }, projections).finally(() => { built = undefined })
+    await fillEmpty({ url, db, admin, topic, declared, signal, log: app.log, building: (done, all) => { built = { done, all } } }, projections).finally(() => { built = undefined })
     for (const projection of projections) await createIndexes(db, projection)
     const changed = new AbortController()
     const looking = setInterval(() => { anyChanged(db, projections, others).then(found => { if (found) changed.abort() }, () => {}) }, lookMs)
@@ -57,6 +58,7 @@ export default fp<ProjectionsOptions>(async (app, { modules, url, topic, lagMaxS
       topic,
       groupId: groupOf(db, topic, projections),
       projections,
+      declared,
       signal: AbortSignal.any([signal, changed.signal]),
       log: app.log,
       applied (count, dead) {

@@ -1,7 +1,7 @@
 /** Applies what has come in from a partition to each projection, from where it stands there. */
 import { readMessage, UnreadableMessage, type AnyProjection } from '@bifold/cqrs'
 import { makeAuditor, type Auditor } from './audit.ts'
-import { apply, checkpointId, checkpoints, versionOf, withoutCheckpoints, type Checkpoint, type Received, type Stretch } from './apply.ts'
+import { apply, checkpointId, checkpoints, concerns, versionOf, withoutCheckpoints, type Checkpoint, type Received, type Stretch } from './apply.ts'
 import type { ConsumeOptions } from './consume.ts'
 import { loadParked, type Letter, type Parked, type RawMessage } from './letters.ts'
 
@@ -39,7 +39,7 @@ export async function loadPositions ({ db, admin, topic, projections, leftOut }:
 
 /** Applies consecutive messages of a partition to each projection, and moves the positions. */
 export async function project (options: ConsumeOptions, partition: number, messages: readonly RawMessage[], at: Positions) {
-  const { db, topic, log, applied, disordered } = options
+  const { db, topic, declared, log, applied, disordered } = options
   const projections = [...at.byProjection.keys()]
   const { events, unreadable } = read(messages)
   const next = Number(messages.at(-1)!.offset) + 1
@@ -49,17 +49,16 @@ export async function project (options: ConsumeOptions, partition: number, messa
     log.error({ partition, ...found, sequence: envelope.sequence }, 'the versions of an aggregate do not follow each other')
     disordered(found)
   }
-  // What no projection knows belongs to each of them: the aggregate waits for a projector that knows it.
-  const unknown = new Set(events.map(({ envelope: { type } }) => type).filter(type => !projections.some(({ on }) => type in on)))
   await Promise.all(projections.map(async projection => {
     const { checkpoint: from, parked } = at.byProjection.get(projection)!
+    const isNew = ({ offset }: RawMessage) => Number(offset) >= (from?.offset ?? 0)
     const stretch: Stretch = {
       topic,
       partition,
       next,
-      unreadable: projection === projections[0] ? unreadable : [], // one copy, whatever the number of projections
+      unreadable: projection === projections[0] ? unreadable.filter(({ message }) => isNew(message)) : [], // one copy, whatever the number of projections
       // What this projection has applied before, and duplicates on the topic, are passed over.
-      events: events.filter(({ message, envelope: { type, sequence } }) => (type in projection.on || unknown.has(type)) && Number(message.offset) >= (from?.offset ?? 0) && sequence > (from?.sequence ?? ''))
+      events: events.filter(({ message, envelope: { type, sequence } }) => concerns(projection, declared, type) && isNew(message) && sequence > (from?.sequence ?? ''))
     }
     if ((from?.offset ?? 0) >= next) return
     const { checkpoint, letters } = await apply({ db, projection, parked }, withoutRepeats(stretch), from)

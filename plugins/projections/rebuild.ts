@@ -44,7 +44,7 @@ export async function rebuild (options: RebuildOptions, projections: readonly An
 
 /** Applies what has come in on the topic since. */
 function follow (options: RebuildOptions, builds: readonly Build[]) {
-  const { db, kafka, admin, topic, log } = options
+  const { db, kafka, admin, topic, declared, log } = options
   const ending = new AbortController()
   const groupId = `bifold-rebuild.${builds[0]!.next.collection}`
   const ended = consume({
@@ -54,6 +54,7 @@ function follow (options: RebuildOptions, builds: readonly Build[]) {
     topic,
     groupId,
     projections: builds.map(({ next }) => next),
+    declared,
     signal: AbortSignal.any([options.signal, ending.signal]),
     log,
     applied () {},
