@@ -48,21 +48,23 @@ const nextOf = (collection: string) => `${collection}.build-${randomBytes(4).toS
 const setAside = (next: string) => `${next}.left`
 
 /**
- * Makes a read model ours to build. What somebody has left unfinished is settled first.
+ * Makes a read model ours to build. What somebody has left unfinished is settled first: it may have checkpoints then.
  *
- * @returns undefined if it has been built meanwhile
  * @throws if somebody else is at it
  */
-export async function claim (db: Db, projection: AnyProjection): Promise<Build | undefined> {
+export async function claim (db: Db, projection: AnyProjection): Promise<Build> {
   const { collection } = projection
   const mine = { token: randomBytes(16).toString('hex'), next: nextOf(collection) }
   const left = await take(db, collection, mine)
-  if (left !== undefined && await settle(db, left, mine) === 'finished') return undefined
+  if (left !== undefined && await settle(db, left, mine) === 'finished') return await claim(db, projection)
   // What a builder wrote that was frozen, and thawed when all was over.
   for await (const { name } of db.listCollections({ name: { $regex: `^${collection}\\.build-` } }, { nameOnly: true })) await db.collection(name).drop()
   await db.createCollection(mine.next)
   return hold(db, projection, mine)
 }
+
+/** Lets go of all, each whatever becomes of the others: what cannot be released now goes stale by itself. */
+export const releaseAll = async (builds: readonly Build[]): Promise<void> => { await Promise.allSettled(builds.map(async ({ release }) => await release())) }
 
 /** @returns what there was before; undefined if there was nothing */
 async function take (db: Db, _id: string, { token, next }: Pick<Claim, 'token' | 'next'>): Promise<Claim | undefined> {

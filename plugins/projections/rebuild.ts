@@ -7,7 +7,7 @@ import type { Kafka } from 'kafkajs'
 import type { AnyProjection } from '@bifold/cqrs'
 import { checkpoints, type Checkpoint } from './apply.ts'
 import { build, type BuildOptions } from './build.ts'
-import { claim, install, type Build } from './claim.ts'
+import { claim, install, releaseAll, type Build } from './claim.ts'
 import { consume } from './consume.ts'
 
 export interface RebuildOptions extends BuildOptions {
@@ -25,7 +25,7 @@ export async function rebuild (options: RebuildOptions, projections: readonly An
   const { db } = options
   const builds: Build[] = []
   try {
-    for (const projection of projections) builds.push(await claim(db, projection) ?? (await claim(db, projection))!)
+    for (const projection of projections) builds.push(await claim(db, projection))
     await build(options, builds)
     const following = follow(options, builds)
     try {
@@ -38,7 +38,7 @@ export async function rebuild (options: RebuildOptions, projections: readonly An
       await following.stop()
     }
   } finally {
-    for (const { release } of builds) await release()
+    await releaseAll(builds)
   }
 }
 
