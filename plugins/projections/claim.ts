@@ -6,7 +6,7 @@ import { randomBytes } from 'node:crypto'
 import type { ClientSession, Db } from 'mongodb'
 import type { AnyProjection } from '@bifold/cqrs'
 import { checkpoints, type Checkpoint } from './apply.ts'
-import { letters } from './letters.ts'
+import { letters, Outdated } from './letters.ts'
 import { inTransaction } from './transaction.ts'
 
 /** In MongoDB, for as long as a read model is being built; `_id` is its collection. */
@@ -104,6 +104,11 @@ async function renew (db: Db, { projection, token }: Build, known: Partial<Claim
   if (matchedCount === 0) throw new Lost(projection)
 }
 
+/** @throws while what was built takes the place of the live one: a write may come into the one or the other */
+export async function unlessSwitching (db: Db, session: ClientSession, { collection }: AnyProjection): Promise<void> {
+  if (await claims(db).findOne({ _id: collection, saved: { $exists: true } }, { session }) !== null) throw new Outdated(`${collection} is being rebuilt: try again in a moment`)
+}
+
 /** Whether somebody is building it. */
 export const isClaimed = async (db: Db, { collection }: AnyProjection): Promise<boolean> => await claims(db).findOne({ _id: collection, $expr: { $not: [stale] } }) !== null
 
@@ -138,11 +143,18 @@ async function standStill (db: Db, build: Build): Promise<Checkpoint[]> {
 /** After the renaming: the checkpoints and dead letters of the new one are those of the read model. */
 async function finish (db: Db, collection: string, next: string): Promise<void> {
   await inTransaction(db, async session => {
-    if ((await claims(db).deleteOne({ _id: collection, next }, { session })).deletedCount === 0) return // somebody has done it
-    const built = await checkpoints(db).find({ projection: next }, { session }).toArray()
+    const left = await claims(db).findOneAndDelete({ _id: collection, next }, { session })
+    if (left === null) return // somebody has done it
+    const found = await checkpoints(db).find({ projection: next }, { session }).toArray()
+    const built = found.map(checkpoint => ({ ...checkpoint, _id: checkpoint._id.replace(next, collection), projection: collection, build: next }))
     await checkpoints(db).deleteMany({ projection: next }, { session })
-    await checkpoints(db).insertMany(built.map(checkpoint => ({ ...checkpoint, _id: checkpoint._id.replace(next, collection), projection: collection, build: next })), { session })
-    await letters(db).deleteMany({ projection: collection }, { session })
+    await checkpoints(db).insertMany(built, { session })
+    await letters(db).deleteMany({ projection: collection, aggregateId: { $ne: null } }, { session })
+    // What nobody can read is in no event log, and the one before has kept what it had passed.
+    for (const { _id, partition } of built) {
+      const passed = left.saved?.find(saved => saved._id === _id)?.offset ?? 0
+      await letters(db).deleteMany({ projection: next, aggregateId: null, partition, offset: { $lt: passed } }, { session })
+    }
     await letters(db).updateMany({ projection: next }, { $set: { projection: collection } }, { session })
   })
 }
