@@ -20,23 +20,23 @@ const silent = { info () {}, warn () {}, error () {}, debug () {} } as never
 const count = ({ id }: { id: string }) => update<any>(id, { inc: { events: 1 } })
 const counts = projection<any, any>({ collection: 'counts', indexes: [{ events: 1 }], on: { BookAdded: count, BookRevised: count, BookWithdrawn: count } })
 
-async function projector (t: Test, { settings }: Pipeline, projection: AnyProjection) {
+async function projector (t: Test, { settings }: Pipeline, projection: AnyProjection, grace: { graceMs?: number } = {}) {
   const app = await build(async app => {
     await app.register(kafka, { brokers: settings.KAFKA_BROKERS })
     await app.register(mongo, { url: settings.MONGO_URL })
-    await app.register(projections, { modules: [{ ...modules[0], projections: [projection] } as unknown as Module], url: settings.POSTGRES_URL, topic: settings.EVENTS_TOPIC, lagMaxSeconds: 300 })
+    await app.register(projections, { modules: [{ ...modules[0], projections: [projection] } as unknown as Module], url: settings.POSTGRES_URL, topic: settings.EVENTS_TOPIC, lagMaxSeconds: 300, ...grace })
   }, {}, { name: 'projector', logLevel: 'silent' })
   t.teardown(async () => await app.close())
   await app.ready()
   return { app, ready: async () => (await app.inject('/health/ready')).json() as { status: string, checks: Record<string, { reason?: string }> } }
 }
 
-async function rebuildHere (t: Test, { settings, mongo }: Pipeline, projection: AnyProjection, { signal = new AbortController().signal, building = () => {} } = {}) {
+async function rebuildHere (t: Test, { settings, mongo }: Pipeline, projection: AnyProjection, { signal = new AbortController().signal, building = () => {}, ...grace }: { signal?: AbortSignal, building?: () => void, graceMs?: number } = {}) {
   const kafka = kafkaFor(settings)
   const admin = kafka.admin()
   await admin.connect()
   t.teardown(async () => await admin.disconnect())
-  await rebuild({ url: settings.POSTGRES_URL, db: mongo, admin, kafka, topic: settings.EVENTS_TOPIC, declared: eventTypesOf(modules), signal, log: silent, building, behind () {} }, [projection])
+  return await rebuild({ url: settings.POSTGRES_URL, db: mongo, admin, kafka, topic: settings.EVENTS_TOPIC, declared: eventTypesOf(modules), signal, log: silent, building, behind () {}, ...grace }, [projection])
 }
 
 const command = ({ settings }: Pipeline) => execa('node', ['../tools/rebuild.ts'], { cwd: import.meta.dirname, env: Object.fromEntries(Object.entries(settings).map(([name, value]) => [name, String(value)])), reject: false, all: true })
@@ -92,7 +92,7 @@ t.test('while commands and reads go on', async t => {
   for (let round = 0; round < 3; round++) {
     const { exitCode, all } = await command(line)
     t.equal(exitCode, 0, String(all))
-    t.match(all, /Rebuilt books from [\d,]+ events/)
+    t.match(all, /Rebuilt books from [\d,]+ events[^]*What was live before is kept as books\.old-\d{4}-\S+Z until \d{4}-\S+Z/)
   }
   await setTimeout(500)
   t.ok(await reader.end() > 100)
@@ -119,6 +119,25 @@ t.test('each event counts once, rebuilt over and over', async t => {
   await setTimeout(300) // what is counted twice comes soon
   t.same(await counted(), all)
   t.same(await traces(line), [])
+})
+
+t.test('what was live before is kept for a grace; then the next rebuild removes it, or a projector that runs', async t => {
+  const line = await pipeline(t)
+  await line.apps.projector.app.close()
+  const old = async () => (await line.mongo.listCollections({ name: /^counts\.old-/ }).toArray()).map(({ name }) => name).sort()
+  const counter = await projector(t, line, counts)
+  await until(async () => (await counter.ready()).status === 'ready', 'the counter')
+  await line.mongo.collection('counts').insertOne({ of: 'the first' })
+  const [first] = await rebuildHere(t, line, counts)
+  const [second] = await rebuildHere(t, line, counts)
+  t.same(await old(), [first!.name, second!.name])
+  t.match(await line.mongo.collection(first!.name).findOne(), { of: 'the first' })
+  t.match(await line.mongo.collection(first!.name).indexes(), [{}, { key: { events: 1 } }])
+  t.ok(first!.until.getTime() > Date.now() + 9 * 60_000)
+  const [third] = await rebuildHere(t, line, counts, { graceMs: 0 })
+  t.same(await old(), [third!.name])
+  await projector(t, line, counts, { graceMs: 0 })
+  await until(async () => (await old()).length === 0, 'a projector to remove it')
 })
 
 t.test('killed at any moment, it can be run again; the live read model goes on', async t => {

@@ -33,7 +33,7 @@ async function built (t: Test) {
   }
   const stale = async () => await db.collection('builds').updateOne({}, { $set: { at: new Date(0) } })
   const shown = async () => ({ docs: (await db.collection('counts').find().toArray()).map(({ of }) => of as string), checkpoints: (await checkpoints(db).find().toArray()).map(({ _id, offset }) => `${_id} ${offset}`) })
-  const collections = async () => (await db.listCollections({ name: /build-/ }).toArray()).map(({ name }) => name)
+  const collections = async () => (await db.listCollections({ name: /\.(build|old)-/ }).toArray()).map(({ name }) => name)
   return { db, build, letter, stale, shown, collections }
 }
 
@@ -113,6 +113,18 @@ t.test('killed after the renaming: it is brought to its end', async t => {
   t.same(await shown(), { docs: ['new'], checkpoints: ['counts/topic/0 2'] })
   await again.release()
   t.equal(await db.collection('builds').countDocuments(), 0)
+})
+
+t.test('the server killed between the two renames: what was live is so again', async t => {
+  const { db, build, stale, shown, collections } = await built(t)
+  await t.rejects(install(db, [build], killed))
+  await db.collection('builds').updateOne({}, { $set: { old: 'counts.old-0' } })
+  await db.renameCollection('counts', 'counts.old-0')
+  await stale()
+  const again = await claim(db, counts)
+  t.same(await shown(), { docs: ['live'], checkpoints: ['counts/topic/0 1'] })
+  await again.release()
+  t.same(await collections(), [])
 })
 
 t.test('frozen while the live one stood still, and thawed when somebody else has taken over: it renames nothing', async t => {

@@ -6,6 +6,7 @@ import { randomBytes } from 'node:crypto'
 import type { ClientSession, Db } from 'mongodb'
 import type { AnyProjection } from '@bifold/cqrs'
 import { checkpoints, type Checkpoint } from './apply.ts'
+import { isThere, nameToKeep, takePlace } from './grace.ts'
 import { letters, Outdated } from './letters.ts'
 import { inTransaction } from './transaction.ts'
 
@@ -20,6 +21,8 @@ interface Claim {
   readonly next: string
   /** Once the live one stands still, where it stood. */
   readonly saved?: readonly Checkpoint[]
+  /** What the live one is about to be called. */
+  readonly old?: string
 }
 
 /** A read model that is ours to build. */
@@ -115,18 +118,22 @@ export const isClaimed = async (db: Db, { collection }: AnyProjection): Promise<
 /**
  * Puts what was built in the place of the live read models, with its checkpoints and dead letters.
  *
+ * @returns the names under which those before are kept for a grace
  * @param caughtUp called when the live ones stand still, with where each stands; resolves when the new ones are as far, and nobody writes to them
  */
-export async function install (db: Db, builds: readonly Build[], caughtUp: (live: readonly { readonly next: AnyProjection, readonly checkpoints: readonly Checkpoint[] }[]) => Promise<void>): Promise<void> {
+export async function install (db: Db, builds: readonly Build[], caughtUp: (live: readonly { readonly next: AnyProjection, readonly checkpoints: readonly Checkpoint[] }[]) => Promise<void>): Promise<string[]> {
   const live = []
   for (const build of builds) live.push({ next: build.next, checkpoints: await standStill(db, build) })
   await caughtUp(live)
+  const kept = []
   for (const build of builds) {
     const { projection: { collection }, next } = build
-    await renew(db, build)
-    await db.renameCollection(next.collection, collection, { dropTarget: true })
+    const old = await nameToKeep(db, collection)
+    await renew(db, build, old === undefined ? {} : { old })
+    kept.push(await takePlace(db, next.collection, collection, old) ?? [])
     await finish(db, collection, next.collection)
   }
+  return kept.flat()
 }
 
 /** Whoever works on the live one finds its checkpoints gone, and waits until there are some again. */
@@ -160,10 +167,11 @@ async function finish (db: Db, collection: string, next: string): Promise<void> 
 }
 
 /** Ends what was left unfinished: goes on to its end if it had been renamed; else undoes it, and the claim is ours. */
-async function settle (db: Db, { _id, token, next: left, saved }: Claim, mine: Pick<Claim, 'token' | 'next'>): Promise<'finished' | 'undone'> {
-  const there = async (name: string) => await db.listCollections({ name }).hasNext()
+async function settle (db: Db, { _id, token, next: left, saved, old }: Claim, mine: Pick<Claim, 'token' | 'next'>): Promise<'finished' | 'undone'> {
+  // The server was killed between the two renames.
+  if (old !== undefined && await isThere(db, old) && !await isThere(db, _id)) await db.renameCollection(old, _id)
   // Out of the way of a builder that was only frozen, and would rename it yet.
-  if (left !== '' && !await there(setAside(left))) {
+  if (left !== '' && !await isThere(db, setAside(left))) {
     const moved = await db.renameCollection(left, setAside(left)).then(() => true, (error: { code?: number }) => {
       if (error.code !== namespaceNotFound) throw error
       return false
@@ -174,7 +182,7 @@ async function settle (db: Db, { _id, token, next: left, saved }: Claim, mine: P
     }
   }
   await inTransaction(db, async session => {
-    const { matchedCount } = await claims(db).updateOne({ _id, token }, { $set: mine, $unset: { saved: 1 } }, { session })
+    const { matchedCount } = await claims(db).updateOne({ _id, token }, { $set: mine, $unset: { saved: 1, old: 1 } }, { session })
     if (matchedCount === 0) throw new Error(`${_id} is being built by somebody else`)
     for (const checkpoint of saved ?? []) await checkpoints(db).insertOne(checkpoint, { session })
     await checkpoints(db).deleteMany({ projection: left }, { session })

@@ -13,13 +13,14 @@ import { isClaimed } from './claim.ts'
 import { consume } from './consume.ts'
 import { createIndexes } from './build.ts'
 import { fillEmpty } from './fill.ts'
+import { graceMs as defaultGraceMs, removeOld } from './grace.ts'
 import type { Held } from './lane.ts'
 import { createLetterIndexes, letters as lettersOf } from './letters.ts'
 
-/** `url` is PostgreSQL's: its event log fills read models that have nothing yet. */
-export interface ProjectionsOptions { modules: readonly Module[], url: string, topic: string, lagMaxSeconds: number }
+/** `url` is PostgreSQL's: its event log fills read models that have nothing yet. `graceMs` is for how long one is kept that was rebuilt. */
+export interface ProjectionsOptions { modules: readonly Module[], url: string, topic: string, lagMaxSeconds: number, graceMs?: number }
 
-export default fp<ProjectionsOptions>(async (app, { modules, url, topic, lagMaxSeconds }) => {
+export default fp<ProjectionsOptions>(async (app, { modules, url, topic, lagMaxSeconds, graceMs = defaultGraceMs }) => {
   const db = mongoOf(app)
   const projections = modules.flatMap(module => module.projections)
   const declared = eventTypesOf(modules)
@@ -50,7 +51,10 @@ export default fp<ProjectionsOptions>(async (app, { modules, url, topic, lagMaxS
     await fillEmpty({ url, db, admin, topic, declared, signal, log: app.log, building: (done, all) => { built = { done, all } } }, projections).finally(() => { built = undefined })
     for (const projection of projections) await createIndexes(db, projection)
     const changed = new AbortController()
-    const looking = setInterval(() => { anyChanged(db, projections, others).then(found => { if (found) changed.abort() }, () => {}) }, lookMs)
+    const looking = setInterval(() => {
+      anyChanged(db, projections, others).then(found => { if (found) changed.abort() }, () => {})
+      removeOld(db, projections, graceMs).catch(() => {}) // the next look tries again
+    }, lookMs)
     await consume({
       db,
       kafka: kafkaOf(app),

@@ -9,31 +9,42 @@ import { checkpoints, type Checkpoint } from './apply.ts'
 import { build, type BuildOptions } from './build.ts'
 import { claim, install, releaseAll, type Build } from './claim.ts'
 import { consume } from './consume.ts'
+import { graceMs as defaultGraceMs, keptUntil, removeOld } from './grace.ts'
 
 export interface RebuildOptions extends BuildOptions {
   readonly kafka: Kafka
   /** Told how many events of the topic are still missing. */
   readonly behind: (events: number) => void
+  /** For how long what was live before is kept. */
+  readonly graceMs?: number
 }
+
+/** What was live before, under the name and until the time for which it is kept. */
+export interface Kept { readonly name: string, readonly until: Date }
 
 const nearEvents = 1000 // some 50 ms of work: the live read model stands still for so long
 const againMs = 50 // how often it is looked how far they are
 const standMsMax = 30_000 // the live read model waits no longer than this for the new one; else it goes on, and nothing has happened
 
-/** @throws if somebody else is building one of them, or on the way; the live ones are as they were then */
-export async function rebuild (options: RebuildOptions, projections: readonly AnyProjection[]): Promise<void> {
-  const { db } = options
+/**
+ * @returns what is kept of those before; nothing where the server does not let us
+ * @throws if somebody else is building one of them, or on the way; the live ones are as they were then
+ */
+export async function rebuild (options: RebuildOptions, projections: readonly AnyProjection[]): Promise<Kept[]> {
+  const { db, graceMs = defaultGraceMs } = options
   const builds: Build[] = []
   try {
     for (const projection of projections) builds.push(await claim(db, projection))
+    await removeOld(db, projections, graceMs)
     await build(options, builds)
     const following = follow(options, builds)
     try {
       await Promise.race([following.ended, untilNear(options, builds)])
-      await install(db, builds, async live => {
+      const kept = await install(db, builds, async live => {
         await Promise.race([following.ended, untilPast(options, live)])
         await following.stop()
       })
+      return kept.map(name => ({ name, until: keptUntil(name, graceMs) }))
     } finally {
       await following.stop()
     }
