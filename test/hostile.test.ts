@@ -243,6 +243,7 @@ t.test('junk on the topic', async t => {
     { key: id, value, headers: { ...headers, ce_version: ['2', '3'] } },
     { key: id, value: JSON.stringify({ task: 'drop', data: { id } }), headers },
     { key: id, value: '{"task":"update","data":{"__proto__":{"id":"x"}}}', headers },
+    { key: id, value, headers: { ...headers, 'a\0b': 'x', $ref: 'x', 'a.b': 'x' } }, // names that MongoDB does not have
     { key: id, value, headers: Object.fromEntries(Array.from({ length: 2000 }, (_, index) => [`h${index}`, 'x'])) }
   ]
   for (const partition of [0, 1, 2, 3, 4, 5]) await producer.send({ topic: line.settings.EVENTS_TOPIC, messages: junk.map(message => ({ ...message, partition })) })

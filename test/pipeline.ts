@@ -18,7 +18,7 @@ import { query } from '@bifold/query/app'
 import { relay } from '@bifold/relay/app'
 import { build } from '@bifold/service'
 import { nodeFlags } from '@bifold/tools/apps'
-import { down, readEnv, status, up, type ServerName } from '@bifold/stack'
+import { down, readEnv, status, up, type ServerName, type StackEnv } from '@bifold/stack'
 
 export type AppName = 'gateway' | 'relay' | 'projector' | 'query'
 
@@ -62,11 +62,11 @@ export async function until<T> (probe: () => Promise<T | undefined | false>, wha
   throw new Error(`waited ${waitMs} ms for ${what}`, { cause: last })
 }
 
-/** Servers that only this test uses, to be stopped or frozen at its will; taken down when it ends. */
-export async function servers (t: Test, { brokers = 1 }: { brokers?: 1 | 3 } = {}): Promise<Servers> {
+/** Servers that only this test uses, to be stopped or frozen at its will; taken down when it ends. Those whose URL is given are not started. */
+export async function servers (t: Test, { brokers = 1, given = {} }: { brokers?: 1 | 3, given?: Partial<StackEnv> } = {}): Promise<Servers> {
   const dir = `${testStack}/${randomBytes(4).toString('hex')}`
   t.teardown(async () => await down({ dir, purge: true }))
-  const start = async () => { await up({ dir, ports: 'free', brokers, renderer: 'silent', environment: {} }) }
+  const start = async () => { await up({ dir, ports: 'free', brokers, renderer: 'silent', environment: given }) }
   await start()
   const processes = async (name: string) => (await status({ dir })).filter(({ server }) => server === name).flatMap(({ processes }) => processes)
   const signal = async (name: string, signal: NodeJS.Signals) => {

@@ -2,7 +2,7 @@
 import { setTimeout } from 'node:timers/promises'
 import { execa } from 'execa'
 import t, { type Test } from 'tap'
-import { insert, projection, remove, replace, update, type AnyProjection, type Module } from '@bifold/cqrs'
+import { eventTypesOf, insert, projection, remove, replace, update, type AnyProjection, type Module } from '@bifold/cqrs'
 import kafka from '@bifold/kafka'
 import { modules } from '@bifold/modules'
 import mongo from '@bifold/mongo'
@@ -20,23 +20,23 @@ const silent = { info () {}, warn () {}, error () {}, debug () {} } as never
 const count = ({ id }: { id: string }) => update<any>(id, { inc: { events: 1 } })
 const counts = projection<any, any>({ collection: 'counts', indexes: [{ events: 1 }], on: { BookAdded: count, BookRevised: count, BookWithdrawn: count } })
 
-async function projector (t: Test, { settings }: Pipeline, projection: AnyProjection) {
+async function projector (t: Test, { settings }: Pipeline, projection: AnyProjection, grace: { graceMs?: number } = {}) {
   const app = await build(async app => {
     await app.register(kafka, { brokers: settings.KAFKA_BROKERS })
     await app.register(mongo, { url: settings.MONGO_URL })
-    await app.register(projections, { modules: [{ ...modules[0], projections: [projection] } as unknown as Module], url: settings.POSTGRES_URL, topic: settings.EVENTS_TOPIC, lagMaxSeconds: 300 })
+    await app.register(projections, { modules: [{ ...modules[0], projections: [projection] } as unknown as Module], url: settings.POSTGRES_URL, topic: settings.EVENTS_TOPIC, lagMaxSeconds: 300, ...grace })
   }, {}, { name: 'projector', logLevel: 'silent' })
   t.teardown(async () => await app.close())
   await app.ready()
   return { app, ready: async () => (await app.inject('/health/ready')).json() as { status: string, checks: Record<string, { reason?: string }> } }
 }
 
-async function rebuildHere (t: Test, { settings, mongo }: Pipeline, projection: AnyProjection, signal = new AbortController().signal) {
+async function rebuildHere (t: Test, { settings, mongo }: Pipeline, projection: AnyProjection, { signal = new AbortController().signal, building = () => {}, ...grace }: { signal?: AbortSignal, building?: () => void, graceMs?: number } = {}) {
   const kafka = kafkaFor(settings)
   const admin = kafka.admin()
   await admin.connect()
   t.teardown(async () => await admin.disconnect())
-  await rebuild({ url: settings.POSTGRES_URL, db: mongo, admin, kafka, topic: settings.EVENTS_TOPIC, signal, log: silent, building () {}, behind () {} }, [projection])
+  return await rebuild({ url: settings.POSTGRES_URL, db: mongo, admin, kafka, topic: settings.EVENTS_TOPIC, declared: eventTypesOf(modules), signal, log: silent, building, behind () {}, ...grace }, [projection])
 }
 
 const command = ({ settings }: Pipeline) => execa('node', ['../tools/rebuild.ts'], { cwd: import.meta.dirname, env: Object.fromEntries(Object.entries(settings).map(([name, value]) => [name, String(value)])), reject: false, all: true })
@@ -92,7 +92,7 @@ t.test('while commands and reads go on', async t => {
   for (let round = 0; round < 3; round++) {
     const { exitCode, all } = await command(line)
     t.equal(exitCode, 0, String(all))
-    t.match(all, /Rebuilt books from [\d,]+ events/)
+    t.match(all, /Rebuilt books from [\d,]+ events[^]*What was live before is kept as books\.old-\d{4}-\S+Z until \d{4}-\S+Z/)
   }
   await setTimeout(500)
   t.ok(await reader.end() > 100)
@@ -121,6 +121,25 @@ t.test('each event counts once, rebuilt over and over', async t => {
   t.same(await traces(line), [])
 })
 
+t.test('what was live before is kept for a grace; then the next rebuild removes it, or a projector that runs', async t => {
+  const line = await pipeline(t)
+  await line.apps.projector.app.close()
+  const old = async () => (await line.mongo.listCollections({ name: /^counts\.old-/ }).toArray()).map(({ name }) => name).sort()
+  const counter = await projector(t, line, counts)
+  await until(async () => (await counter.ready()).status === 'ready', 'the counter')
+  await line.mongo.collection('counts').insertOne({ of: 'the first' })
+  const [first] = await rebuildHere(t, line, counts)
+  const [second] = await rebuildHere(t, line, counts)
+  t.same(await old(), [first!.name, second!.name])
+  t.match(await line.mongo.collection(first!.name).findOne(), { of: 'the first' })
+  t.match(await line.mongo.collection(first!.name).indexes(), [{}, { key: { events: 1 } }])
+  t.ok(first!.until.getTime() > Date.now() + 9 * 60_000)
+  const [third] = await rebuildHere(t, line, counts, { graceMs: 0 })
+  t.same(await old(), [third!.name])
+  await projector(t, line, counts, { graceMs: 0 })
+  await until(async () => (await old()).length === 0, 'a projector to remove it')
+})
+
 t.test('killed at any moment, it can be run again; the live read model goes on', async t => {
   const line = await pipeline(t)
   const writer = writing(line)
@@ -140,6 +159,18 @@ t.test('killed at any moment, it can be run again; the live read model goes on',
   t.same(await traces(line), [])
 })
 
+t.test('an event that no module knows parks its book in what is rebuilt, too', async t => {
+  const line = await pipeline(t)
+  await line.post('/books', emma)
+  const id = '019a0000-0000-7000-8000-000000000000'
+  await sql`insert into events (aggregate, aggregate_id, version, type, value, request_id, traceparent, time)
+    values ('books', ${id}, 1, 'BookBurnt', ${JSON.stringify({ task: 'insert', data: { id, version: 1 } })}, 'r', '', now())`.execute(line.db)
+  const parked = async () => (await line.mongo.collection('deadLetters').find({ projection: 'books' }).toArray()).map(({ aggregateId, waits, topic }) => [aggregateId, waits, topic])
+  await until(async () => (await parked()).length === 1, 'the letter')
+  await rebuildHere(t, line, modules[0]!.projections[0]!)
+  t.same(await parked(), [[id, false, line.settings.EVENTS_TOPIC]])
+})
+
 t.test('a second one is refused while the first is at it; Ctrl-C leaves everything as it was', async t => {
   const line = await pipeline(t)
   await line.post('/books', emma)
@@ -148,7 +179,7 @@ t.test('a second one is refused while the first is at it; Ctrl-C leaves everythi
   await line.mongo.collection('builds').deleteMany({})
   const stopped = new AbortController()
   stopped.abort()
-  await t.rejects(rebuildHere(t, line, modules[0]!.projections[0]!, stopped.signal), { message: /interrupted/ })
+  await t.rejects(rebuildHere(t, line, modules[0]!.projections[0]!, { signal: stopped.signal }), { message: /interrupted/ })
   t.same(await traces(line), [])
   await until(async () => await equal(line), 'the read model to be equal')
 })
@@ -182,11 +213,14 @@ t.test('a changed projection: the old projector works until the rebuild, the new
   await until(async () => (await older.ready()).status === 'ready', 'the old one')
   const newer = await projector(t, line, loud)
   await until(async () => /was built by version 1 of its projection, and this projector has version 2: run "npm run rebuild"/.test((await newer.ready()).checks['read models']?.reason ?? ''), 'the new one to say what it waits for')
-  await line.post('/books', emma)
+  const { body: { id } } = await line.post('/books', emma)
   await until(async () => (await shown()).join() === 'Emma', 'the old one to go on')
-  await rebuildHere(t, line, loud)
+  // After the snapshot, so that both stand behind it at the switch, and the old one could go on.
+  let revised: unknown
+  await rebuildHere(t, line, loud, { building: () => { revised ??= line.send('PATCH', `/books/${id}`, { title: 'Emma, revised' }) } })
+  await line.send('PATCH', `/books/${id}`, { title: 'Emma, again' })
   await until(async () => (await newer.ready()).status === 'ready', 'the new one')
   await line.post('/books', { ...emma, title: 'Persuasion' })
-  await until(async () => (await shown()).join() === 'EMMA,PERSUASION', 'the new one to go on')
+  await until(async () => (await shown()).join() === 'EMMA, AGAIN,PERSUASION', 'the new one to go on')
   t.match((await older.ready()).checks['read models'], { reason: /a newer one is to take its place/ })
 })

@@ -2,11 +2,11 @@
 import cliProgress from 'cli-progress'
 import { Command } from 'commander'
 import { pino } from 'pino'
-import type { AnyProjection } from '@bifold/cqrs'
+import { eventTypesOf, type AnyProjection } from '@bifold/cqrs'
 import { connect as connectKafka } from '@bifold/kafka'
 import { modules } from '@bifold/modules'
 import { connect as connectMongo } from '@bifold/mongo'
-import { rebuild } from '@bifold/projections/rebuild'
+import { rebuild, type Kept } from '@bifold/projections/rebuild'
 import { loadConfig, reason, setting } from '@bifold/service'
 import { duration, number } from './progress.ts'
 
@@ -29,9 +29,11 @@ async function run (collections: string[]): Promise<void> {
   try {
     const projections = collections.length === 0 ? all : collections.map(named)
     const begun = performance.now()
-    const events = await rebuildAll(projections, stop.signal)
+    const { events, kept } = await rebuildAll(projections, stop.signal)
     const ms = performance.now() - begun
     console.log(`Rebuilt ${projections.map(({ collection }) => collection).join(', ')} from ${number(events.all)} events in ${duration(ms)}, ${number(events.perSecond)} events/s while reading them.`)
+    for (const { name, until } of kept) console.log(`What was live before is kept as ${name} until ${until.toISOString()}.`)
+    if (kept.length === 0) console.log('Nothing is kept of what was live before (docs/decisions/0014-rebuild.md tells when it is).')
   } catch (error) {
     console.error(stop.signal.aborted ? 'Interrupted: the live read models are as they were.' : reason(error))
     process.exitCode = stop.signal.aborted ? exit.interrupted : exit.failed
@@ -44,7 +46,7 @@ function named (name: string): AnyProjection {
   return projection
 }
 
-async function rebuildAll (projections: readonly AnyProjection[], signal: AbortSignal): Promise<{ all: number, perSecond: number }> {
+async function rebuildAll (projections: readonly AnyProjection[], signal: AbortSignal): Promise<{ events: { all: number, perSecond: number }, kept: Kept[] }> {
   const settings = loadConfig({
     POSTGRES_URL: setting.url('The event log'),
     KAFKA_BROKERS: setting.url('Host and port of each broker, with commas between'),
@@ -58,8 +60,8 @@ async function rebuildAll (projections: readonly AnyProjection[], signal: AbortS
   const progress = makeBar()
   try {
     await admin.connect()
-    await rebuild({ url: settings.POSTGRES_URL, db: mongo.db(), admin, kafka, topic: settings.EVENTS_TOPIC, signal, log, ...progress }, projections)
-    return progress.figures()
+    const kept = await rebuild({ url: settings.POSTGRES_URL, db: mongo.db(), admin, kafka, topic: settings.EVENTS_TOPIC, declared: eventTypesOf(modules), signal, log, ...progress }, projections)
+    return { events: progress.figures(), kept }
   } finally {
     progress.stop()
     await Promise.allSettled([admin.disconnect(), mongo.close()])

@@ -30,3 +30,12 @@ export interface Module {
 export function defineModule (definition: Module): Module {
   return definition
 }
+
+/**
+ * The types of all events that these modules declare, whether a projection of theirs is at work here or not.
+ *
+ * @example
+ * eventTypesOf([books]).has('BookAdded') // true
+ */
+export const eventTypesOf = (modules: readonly Module[]): ReadonlySet<string> =>
+  new Set(modules.flatMap(({ aggregates }) => aggregates.flatMap(({ events }) => Object.keys(events))))

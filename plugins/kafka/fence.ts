@@ -62,18 +62,20 @@ const once: SendOptions['retrier'] = async attempt => await attempt(error => { t
  */
 export const sendingOnce = (make: MakeSend): MakeSend => options => make(options.eosManager.fenced === true ? { ...options, retrier: once } : options)
 
-interface Message { readonly isControlRecord?: boolean }
+interface Message { readonly offset: string, readonly timestamp: string }
 interface Batch { readonly messages: Message[], readonly messagesWithinOffset: readonly Message[] }
 type BatchClass = new (...args: never[]) => Batch
 
 /**
- * Wraps kafkajs's batch: a marker at its end is handed on, so that a reader knows the place behind it. (kafkajs passes over it
- * when the message before it is resolved, and tells nobody.)
+ * Wraps kafkajs's batch: what it leaves out at its end, a marker or what a stranger's transaction has given up, is handed on as a
+ * marker, so that a reader knows the place behind it. (kafkajs passes over it, and tells nobody.)
  */
 export const showingMarkers = (Base: BatchClass): BatchClass => class extends Base {
   constructor (...args: never[]) {
     super(...args)
     const last = this.messagesWithinOffset.at(-1)
-    if (last?.isControlRecord === true) this.messages.push(last)
+    if (last === undefined || last === this.messages.at(-1)) return
+    const { offset, timestamp } = last
+    this.messages.push({ offset, timestamp, key: null, value: null, headers: {}, isControlRecord: true } as Message)
   }
 }

@@ -1,6 +1,6 @@
 /** Writes and checkpoint in one transaction, against the real MongoDB. */
 import t, { type Test } from 'tap'
-import { MongoClient, type Db } from 'mongodb'
+import { MongoClient, ObjectId, type Db } from 'mongodb'
 import { insert, projection, replace, update, type AnyProjection, type Document, type Envelope } from '@bifold/cqrs'
 import { messageOf } from '@bifold/postgres'
 import { stores } from '@bifold/test'
@@ -155,4 +155,47 @@ t.test('a projector that adds to what waits, while it is released: each event co
   await adding
   t.same(await retry(db, mended, 'a'), { applied: 0, left: 0 })
   t.same(await docs(), [{ _id: 'a', n: 60 }])
+})
+
+const junk = (offset: number, headers: Record<string, string> = {}) => ({ message: { offset: String(offset), timestamp: '0', key: null, value: null, headers }, reason: 'it is junk' })
+
+t.test('a message that nobody can read is kept, whatever the names of its headers are', async t => {
+  const { client, db, docs } = await mongo(t)
+  const headers = Object.fromEntries(['a\0b', '$ref', '$set', 'a.b', '', '__proto__'].map(name => [name, 'x']))
+  const { checkpoint, letters: alone } = await apply(client, db, counts, { ...stretch([], 1), unreadable: [junk(0, headers)] }, undefined)
+  t.match(checkpoint, { offset: 1 })
+  t.equal(alone.length, 1)
+  await apply(client, db, counts, { ...stretch([event(2, 'Counted', 'a', { by: 1 })], 3), unreadable: [junk(1, headers)] }, checkpoint)
+  t.same(await docs(), [{ _id: 'a', n: 1 }])
+  const kept = await letters(db).find().sort({ offset: 1 }).toArray()
+  t.match(kept, [{ offset: 0, reason: 'it is junk' }, { offset: 1 }])
+  t.same(Object.keys(kept[0]!.headers).sort(), ['', '$ref', '$set', '__proto__', 'a.b', 'a␀b'])
+})
+
+t.test('what is past is kept, also when the stretch ends half-way', async t => {
+  const { client, db } = await mongo(t)
+  const gone: Parked = new Map([['c', new ObjectId()]])
+  const large = projection<Counted, Document & { text: string }>({ collection: 'large', indexes: [], on: { Counted: ({ id, data }) => replace({ _id: id, text: 'x'.repeat(data.by) }) } })
+  const events = [event(0, 'Counted', 'a', { by: 17 * 1024 * 1024 }), event(2, 'Counted', 'b', { by: 1 }), event(3, 'Counted', 'c', { by: 1 })]
+  await t.rejects(apply(client, db, large, { ...stretch(events, 4), unreadable: [junk(1)] }, undefined, gone), { message: /not parked any more/ })
+  t.match(await checkpoints(db).findOne(), { offset: 3 })
+  t.match(await letters(db).find().sort({ offset: 1 }).toArray(), [{ offset: 0 }, { offset: 1, reason: 'it is junk' }])
+})
+
+t.test('what MongoDB does not even keep as a letter is told, and not passed over', async t => {
+  const { client, db } = await mongo(t)
+  await db.createCollection('deadLetters', { validator: { reason: { $ne: 'it is junk' }, aggregateId: { $ne: 'b' } } })
+  const bad = event(1, 'Named', 'b', { bad: true })
+  for (const events of [[], [event(1, 'Counted', 'a', { by: 1 })]]) {
+    await t.rejects(apply(client, db, counts, { ...stretch(events, 2), unreadable: [junk(0)] }, undefined), { message: /failed validation/ })
+    t.equal(await checkpoints(db).countDocuments(), 0)
+  }
+  await t.rejects(apply(client, db, counts, stretch([event(0, 'Counted', 'a', { by: 1 }), bad], 2), undefined), { message: /failed validation/ })
+  t.match(await checkpoints(db).findOne(), { offset: 1 })
+})
+
+t.test('an event with a name that every object has is known to no projection', async t => {
+  const { client, db } = await mongo(t)
+  const { letters } = await apply(client, db, counts, stretch([event(0, 'constructor', 'a', {})], 1), undefined)
+  t.match(letters, [{ reason: 'no projection knows constructor' }])
 })

@@ -17,6 +17,15 @@ export interface Checkpoint {
   readonly offset: number
   /** The sequence of the last event applied. */
   readonly sequence: string
+  /** Under which name the read model was built: another one after each rebuild, so that who worked on the one before is fenced off. */
+  readonly build?: string
+}
+
+/** Those that have no checkpoint in any partition of a topic: nobody may work on them before they are built. */
+export async function withoutCheckpoints (db: Db, topic: string, partitions: readonly { readonly partition: number }[], projections: readonly AnyProjection[]): Promise<AnyProjection[]> {
+  const ids = partitions.flatMap(({ partition }) => projections.map(projection => checkpointId(projection, topic, partition)))
+  const seen = await checkpoints(db).distinct('projection', { _id: { $in: ids } })
+  return projections.filter(({ collection }) => !seen.includes(collection))
 }
 
 /** An event with the message that it came in. */
@@ -55,41 +64,43 @@ export const checkpointId = ({ collection }: AnyProjection, topic: string, parti
  * @returns the checkpoint after it, and what was kept as dead letters
  * @throws Outdated; or what MongoDB threw, if it is away
  */
-export async function apply (target: Target, stretch: Stretch, from: Checkpoint | undefined): Promise<{ checkpoint: Checkpoint, letters: Letter[] }> {
-  const to = makeCheckpoint(target.projection, stretch, stretch.events.at(-1)?.envelope.sequence ?? from?.sequence ?? '', stretch.next)
-  const planned = plan(target, stretch, stretch.events)
-  const kept = [...unreadable(target, stretch), ...planned.letters]
+export async function apply (target: Target, stretch: Stretch, from: Checkpoint | undefined): Promise<{ checkpoint: Checkpoint, letters: readonly Letter[] }> {
+  const to = moved(target, stretch, from, stretch.events.at(-1)?.envelope.sequence ?? from?.sequence ?? '', stretch.next)
+  const planned = plan(target, stretch, stretch)
   try {
-    await commit(target, { from, to, changes: fold(planned.changes), kept, headOf: headIn(target, planned) })
+    await commit(target, { from, to, changes: fold(planned.changes), kept: planned.letters, headOf: headIn(target, planned) })
   } catch (error) {
-    if (!isRefusal(error)) throw error
+    if (!isOfChange(error, planned)) throw error
     return await applySingly(target, stretch, from)
   }
   adopt(target, planned)
-  return { checkpoint: to, letters: kept }
+  return { checkpoint: to, letters: planned.letters }
 }
 
-/** Finds the events that MongoDB refuses by applying one at a time. */
+/** Finds the events that MongoDB refuses by applying one message at a time. */
 async function applySingly (target: Target, stretch: Stretch, from: Checkpoint | undefined) {
   const letters: Letter[] = []
   let at = from
-  for (const [index, received] of stretch.events.entries()) {
-    const last = index === stretch.events.length - 1
-    const to = makeCheckpoint(target.projection, stretch, received.envelope.sequence, last ? stretch.next : Number(received.message.offset) + 1)
-    const others = last ? unreadable(target, stretch) : []
-    let planned = plan(target, stretch, [received])
+  const parts = [
+    ...stretch.events.map(received => ({ ...received, part: { events: [received], unreadable: [] } })),
+    ...stretch.unreadable.map(kept => ({ ...kept, envelope: undefined, part: { events: [], unreadable: [kept] } }))
+  ].toSorted((a, b) => Number(a.message.offset) - Number(b.message.offset)) // what the checkpoint has passed is applied or kept
+  for (const [index, { message, envelope, part }] of parts.entries()) {
+    const last = index === parts.length - 1
+    const to = moved(target, stretch, at, envelope?.sequence ?? at?.sequence ?? '', last ? stretch.next : Number(message.offset) + 1)
+    let planned = plan(target, stretch, part)
     for (let tried = 1; ; tried++) {
       try {
-        await commit(target, { from: at, to, changes: fold(planned.changes).map(asReplace), kept: [...others, ...planned.letters], headOf: headIn(target, planned) })
+        await commit(target, { from: at, to, changes: fold(planned.changes).map(asReplace), kept: planned.letters, headOf: headIn(target, planned) })
         break
       } catch (error) {
-        if (!isRefusal(error)) throw error
+        if (!isOfChange(error, planned)) throw error
         if (tried < tries.max) await setTimeout(tries.pauseMs)
-        else planned = parking(target, stretch, received, (error as Error).message, tried)
+        else planned = parking(target, stretch, part.events[0]!, (error as Error).message, tried)
       }
     }
     adopt(target, planned)
-    letters.push(...others, ...planned.letters)
+    letters.push(...planned.letters)
     at = to
   }
   return { checkpoint: at!, letters }
@@ -98,15 +109,18 @@ async function applySingly (target: Target, stretch: Stretch, from: Checkpoint |
 export const makeCheckpoint = (projection: AnyProjection, { topic, partition }: { topic: string, partition: number }, sequence: string, offset: number): Checkpoint =>
   ({ _id: checkpointId(projection, topic, partition), projection: projection.collection, version: versionOf(projection), partition, offset, sequence })
 
+const moved = ({ projection }: Target, stretch: Stretch, from: Checkpoint | undefined, sequence: string, offset: number): Checkpoint =>
+  from === undefined ? makeCheckpoint(projection, stretch, sequence, offset) : { ...from, sequence, offset }
+
 export const versionOf = ({ version = 1 }: AnyProjection): number => version
 
-/** What events come to: changes, letters for those that cannot be applied, and the aggregates that those park. */
+/** What messages come to: changes, letters for those that cannot be read or applied, and the aggregates that those park. */
 interface Plan { readonly changes: readonly Change[], readonly letters: readonly Letter[], readonly newly: Parked }
 
-function plan (target: Target, stretch: Stretch, events: readonly Received[]): Plan {
+function plan (target: Target, stretch: Stretch, { events, unreadable }: Pick<Stretch, 'events' | 'unreadable'>): Plan {
   const { projection, parked } = target
   const changes: Change[] = []
-  const letters: Letter[] = []
+  const letters = unreadable.map(({ message, reason }) => makeLetter(projection, stretch, { message, reason, tries: 1, waits: false }))
   const newly: Parked = new Map()
   for (const received of events) {
     const { message, envelope } = received
@@ -143,11 +157,15 @@ function adopt ({ parked }: Target, { newly }: Plan) {
   for (const [aggregateId, head] of newly) parked.set(aggregateId, head)
 }
 
-const unreadable = ({ projection }: Target, stretch: Stretch) => stretch.unreadable.map(({ message, reason }) => makeLetter(projection, stretch, { message, reason, tries: 1, waits: false }))
+/**
+ * Whether a projection has to do with events of a type: with those that it knows, and with those that no module declares, whose
+ * aggregates wait for a projector that knows them.
+ */
+export const concerns = ({ on }: AnyProjection, declared: ReadonlySet<string>, type: string): boolean => Object.hasOwn(on, type) || !declared.has(type)
 
 /** @throws what the projection threw, or that nobody knows the event */
 export function changesOf ({ on, collection }: AnyProjection, envelope: Envelope): Change[] {
-  const handle = on[envelope.type]
+  const handle = Object.hasOwn(on, envelope.type) ? on[envelope.type] : undefined // a stranger's event may have the name of what every object has
   if (handle === undefined) throw new Error(`no projection knows ${envelope.type}`)
   try {
     return [handle(envelope as never)].flat()
@@ -168,7 +186,8 @@ async function commit ({ db, projection }: Target, { from, to, changes, kept, he
       const { upsertedCount } = await checkpoints(db).updateOne({ _id: to._id }, { $setOnInsert: to }, { upsert: true, session })
       if (upsertedCount === 0) throw new Fenced(to._id)
     } else {
-      const { matchedCount } = await checkpoints(db).updateOne({ _id: to._id, offset: from.offset, sequence: from.sequence }, { $set: to }, { session })
+      const { _id, offset, sequence, build } = from
+      const { matchedCount } = await checkpoints(db).updateOne({ _id, offset, sequence, build: build ?? { $exists: false } }, { $set: to }, { session })
       if (matchedCount === 0) throw new Fenced(to._id)
     }
     await write(db, session, projection, changes)
@@ -204,6 +223,9 @@ function operation ({ message }: AnyProjection, change: Change): AnyBulkWriteOpe
 
 // Codes that speak of the document, not of the server: a duplicate key, a document that is too large, a change that does not fit it.
 const refusals = new Set([2, 9, 14, 28, 40, 52, 56, 57, 66, 121, 10334, 11000, 17280, 17419])
+
+/** True if a change was refused. What is refused where there is none, such as a letter, cannot be helped by keeping it as a letter. */
+const isOfChange = (error: unknown, { changes }: Plan): boolean => changes.length > 0 && isRefusal(error)
 
 /** True if the document is at fault: the server says so, or the driver cannot even write it as BSON. Everything else is tried again. */
 export function isRefusal (error: unknown): boolean {

@@ -10,7 +10,7 @@ import type { FastifyBaseLogger } from 'fastify'
 import { envelopeOf, type AnyProjection, type EventRow } from '@bifold/cqrs'
 import { partitionOf } from '@bifold/kafka'
 import { messageOf, snapshotEvents, type EventLogSnapshot } from '@bifold/postgres'
-import { apply, checkpoints, makeCheckpoint, type Checkpoint, type Received, type Target } from './apply.ts'
+import { apply, checkpoints, concerns, makeCheckpoint, type Checkpoint, type Received, type Target } from './apply.ts'
 import type { Build } from './claim.ts'
 import { letters } from './letters.ts'
 import { inTransaction } from './transaction.ts'
@@ -20,6 +20,8 @@ export interface BuildOptions {
   readonly db: Db
   readonly admin: Admin
   readonly topic: string
+  /** The types of all events that modules declare. */
+  readonly declared: ReadonlySet<string>
   readonly signal: AbortSignal
   readonly log: FastifyBaseLogger
   /** Told how far it is. */
@@ -60,8 +62,8 @@ export async function build (options: BuildOptions, builds: readonly Build[]): P
 }
 
 /** A lane writes page after page; the lanes work side by side, and each aggregate has one lane. */
-async function writeAll ({ db, signal, building }: BuildOptions, builds: readonly Build[], snapshot: EventLogSnapshot) {
-  const lanes = Array.from({ length: lanesCount }, (_, partition) => makeLane(db, builds, partition))
+async function writeAll ({ db, declared, signal, building }: BuildOptions, builds: readonly Build[], snapshot: EventLogSnapshot) {
+  const lanes = Array.from({ length: lanesCount }, (_, partition) => makeLane(db, declared, builds, partition))
   let [at, done, last] = [0, 0, '']
   building(0, snapshot.count)
   for await (const page of ahead(snapshot.pages(pageMax))) {
@@ -102,7 +104,7 @@ async function * ahead<Page> (pages: AsyncGenerator<Page, void, void>): AsyncGen
 
 interface Work { readonly target: Target, checkpoint: Checkpoint | undefined }
 
-function makeLane (db: Db, builds: readonly Build[], partition: number) {
+function makeLane (db: Db, declared: ReadonlySet<string>, builds: readonly Build[], partition: number) {
   const works = builds.map(({ next }): Work => ({ target: { db, projection: next, parked: new Map() }, checkpoint: undefined }))
   let working = Promise.resolve()
   let offset = 0
@@ -111,7 +113,7 @@ function makeLane (db: Db, builds: readonly Build[], partition: number) {
     offset += rows.length
     const events = rows.map((row, index) => received(row, sequence, from + index))
     for (const work of works) {
-      const on = events.filter(({ envelope: { type } }) => type in work.target.projection.on)
+      const on = events.filter(({ envelope: { type } }) => concerns(work.target.projection, declared, type))
       const { checkpoint } = await apply(work.target, { topic: logTopic, partition, events: on, unreadable: [], next: offset }, work.checkpoint)
       work.checkpoint = checkpoint
     }

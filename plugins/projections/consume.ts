@@ -1,13 +1,12 @@
 /** Reads the topic partition by partition, from where the checkpoints in MongoDB say, and hands it to a lane for each. */
-import type { Admin, Consumer, EachBatchPayload, Kafka } from 'kafkajs'
+import type { Admin, EachBatchPayload, Kafka } from 'kafkajs'
 import type { Db } from 'mongodb'
 import type { FastifyBaseLogger } from 'fastify'
 import type { AnyProjection } from '@bifold/cqrs'
 import { aborted } from '@bifold/service'
 import type { OrderBreak } from './audit.ts'
-import { makeLane, type Held, type Lane } from './lane.ts'
-import { Outdated } from './letters.ts'
-import { loadPositions, project, type Positions } from './project.ts'
+import type { Held } from './lane.ts'
+import { makeLanes } from './lanes.ts'
 
 export interface ConsumeOptions {
   readonly db: Db
@@ -17,6 +16,8 @@ export interface ConsumeOptions {
   /** Kafka's name for those who share the partitions. */
   readonly groupId: string
   readonly projections: readonly AnyProjection[]
+  /** The types of all events that modules declare. */
+  readonly declared: ReadonlySet<string>
   readonly signal: AbortSignal
   readonly log: FastifyBaseLogger
   /** Told what was applied. */
@@ -64,13 +65,14 @@ export async function consume (options: ConsumeOptions, ready: () => void): Prom
     await consumer.run({
       autoCommit: false,
       eachBatchAutoResolve: false,
-      eachBatch: async ({ batch: { partition, messages, ...batch }, resolveOffset }: EachBatchPayload) => {
-        const lane = await lanes.of(partition)
-        // Read before the seek of the rebalance took hold: Kafka's own offset may be ahead of MongoDB, as after a restored backup: MongoDB is right.
-        const from = Number((batch as unknown as { fetchedOffset: string }).fetchedOffset)
-        if (lane === undefined || from > lane.next) return lane && consumer.seek({ topic, partition, offset: String(lane.next) })
-        lane.add(messages.filter(({ offset }) => Number(offset) >= lane.next))
-        if (messages.length > 0) resolveOffset(messages.at(-1)!.offset)
+      eachBatch: async ({ batch: { partition, messages, ...batch }, resolveOffset, isStale }: EachBatchPayload) => {
+        const lane = lanes.of(partition)
+        if (lane === undefined || isStale()) return // it was read before the lane began
+        // Kafka has no longer what comes next, or not yet: kafkajs then goes on with the oldest that there is.
+        const from = (batch as unknown as { fetchedOffset: string }).fetchedOffset
+        if (Number(from) !== lane.next) return lanes.renew(partition, lane, `what was read begins at ${from}, not at ${lane.next}`)
+        lane.add(messages)
+        resolveOffset(messages.at(-1)!.offset)
       }
     })
     await ended.promise
@@ -78,59 +80,5 @@ export async function consume (options: ConsumeOptions, ready: () => void): Prom
     clearInterval(committing)
     await consumer.disconnect().catch(() => {})
     await lanes.stop()
-  }
-}
-
-function makeLanes (options: ConsumeOptions, consumer: Consumer, failed: (error: unknown) => void) {
-  const { topic, holding, log } = options
-  let lanes = new Map<number, Promise<{ lane: Lane, positions: Positions }>>()
-  const positions = new Map<number, Positions>()
-
-  const open = async (partition: number) => {
-    const at = await loadPositions(options, partition)
-    positions.set(partition, at)
-    const here = [{ topic, partitions: [partition] }]
-    const lane = makeLane({
-      start: at.start,
-      project: async messages => await project(options, partition, messages, at),
-      pause: () => consumer.pause(here),
-      resume: () => consumer.resume(here),
-      holding: held => holding(partition, held),
-      failed (error) {
-        if (!(error instanceof Outdated)) return failed(error)
-        log.warn({ partition, reason: error.message }, 'the partition is begun again')
-        renew([partition]).catch(failed)
-      }
-    })
-    consumer.resume(here)
-    consumer.seek({ topic, partition, offset: String(at.start) })
-    return { lane, positions: at }
-  }
-
-  // If the partition has gone to another projector, nothing more will come in, and nothing is written.
-  const renew = async (partitions: readonly number[]) => {
-    for (const partition of partitions) {
-      holding(partition, undefined)
-      lanes.set(partition, open(partition))
-    }
-    await Promise.all(partitions.map(partition => lanes.get(partition)))
-  }
-
-  const stop = async () => {
-    const stopping = [...lanes.values()]
-    lanes = new Map()
-    for (const partition of positions.keys()) holding(partition, undefined)
-    positions.clear()
-    await Promise.all(stopping.map(async opened => await (await opened.catch(() => undefined))?.lane.stop()))
-  }
-
-  return {
-    async begin (partitions: readonly number[]) {
-      await stop()
-      await renew(partitions)
-    },
-    of: async (partition: number): Promise<Lane | undefined> => (await lanes.get(partition))?.lane,
-    offsets: () => [...positions].map(([partition, { start }]) => ({ topic, partition, offset: String(start) })),
-    stop
   }
 }

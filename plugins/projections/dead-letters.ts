@@ -2,6 +2,7 @@
 import { ObjectId, type ClientSession, type Db, type WithId } from 'mongodb'
 import { readMessage, type AnyProjection } from '@bifold/cqrs'
 import { asReplace, changesOf, isRefusal, write } from './apply.ts'
+import { unlessSwitching } from './claim.ts'
 import { fold } from './fold.ts'
 import { letters, messageOf, type Letter } from './letters.ts'
 import { inTransaction } from './transaction.ts'
@@ -49,6 +50,7 @@ export async function retry (db: Db, projection: AnyProjection, aggregateId: str
 }
 
 async function applyLetters (db: Db, session: ClientSession, projection: AnyProjection, aggregateId: string, size: number) {
+  await unlessSwitching(db, session, projection)
   const found = await letters(db).find({ projection: projection.collection, aggregateId }, { session }).sort({ sequence: 1, version: 1 }).limit(size).toArray()
   const changes = fold(found.flatMap(letter => changesOf(projection, readMessage(messageOf(letter))))).map(asReplace)
   const left = await remove(db, session, found)

@@ -74,6 +74,20 @@ t.test('an empty MongoDB at start is filled, though the topic has nothing left',
   t.equal(await line.metric('projector', 'bifold_projector_order_breaks_total'), 0)
 })
 
+t.test('a MongoDB that is emptied under a running projector is filled, with the next event or without one', async t => {
+  const line = await pipeline(t)
+  await write(line, 50)
+  await until(async () => await equal(line), 'the projection')
+  for (const events of [1, 0]) {
+    await until(async () => (await fetch(`${line.apps.projector.url}/health/ready`)).ok && await line.metric('projector', 'bifold_projector_lag_events') === 0, 'nothing to be under way')
+    await line.mongo.dropDatabase()
+    await emptyTopic(line)
+    await write(line, events)
+    await until(async () => await equal(line), `the read model, after ${events} events`)
+  }
+  t.equal((await line.mongo.collection('books').indexes()).length, 5, 'its indexes are there')
+})
+
 t.test('what Kafka has deleted unseen is filled in', async t => {
   const line = await pipeline(t)
   await write(line, 50)

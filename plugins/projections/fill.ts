@@ -1,32 +1,26 @@
 /** Fills read models that have nothing yet: at the first start, after the loss of MongoDB, and when Kafka no longer has what they have not seen. */
 import type { AnyProjection } from '@bifold/cqrs'
-import { checkpointId, checkpoints } from './apply.ts'
+import { withoutCheckpoints } from './apply.ts'
 import { build, type BuildOptions } from './build.ts'
-import { claim, install, type Build } from './claim.ts'
+import { claim, install, releaseAll, type Build } from './claim.ts'
 
 /** Fills those that have no checkpoint in any partition; afterwards each has one in every partition. */
 export async function fillEmpty (options: BuildOptions, projections: readonly AnyProjection[]): Promise<void> {
   const { db } = options
   const builds: Build[] = []
   try {
-    for (const projection of await empty(options, projections)) {
-      const claimed = await claim(db, projection)
-      if (claimed !== undefined) builds.push(claimed)
-    }
+    for (const projection of await empty(options, projections)) builds.push(await claim(db, projection))
     if (builds.length === 0) return
-    // What somebody had left unfinished may have had some.
+    // What somebody had left unfinished may have some now.
     const still = await empty(options, builds.map(({ projection }) => projection))
     const ours = builds.filter(({ projection }) => still.includes(projection))
     if (ours.length === 0) return
     await build(options, ours)
     await install(db, ours, async () => {})
   } finally {
-    for (const { release } of builds) await release()
+    await releaseAll(builds)
   }
 }
 
-async function empty ({ db, admin, topic }: BuildOptions, projections: readonly AnyProjection[]): Promise<AnyProjection[]> {
-  const ids = (await admin.fetchTopicOffsets(topic)).flatMap(({ partition }) => projections.map(projection => checkpointId(projection, topic, partition)))
-  const seen = await checkpoints(db).distinct('projection', { _id: { $in: ids } })
-  return projections.filter(({ collection }) => !seen.includes(collection))
-}
+const empty = async ({ db, admin, topic }: BuildOptions, projections: readonly AnyProjection[]): Promise<AnyProjection[]> =>
+  await withoutCheckpoints(db, topic, await admin.fetchTopicOffsets(topic), projections)

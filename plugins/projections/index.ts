@@ -3,24 +3,27 @@ import fp from 'fastify-plugin'
 import { Counter, Gauge, type Registry } from 'prom-client'
 import type { Db } from 'mongodb'
 import type { FastifyInstance } from 'fastify'
-import type { AnyProjection, Module } from '@bifold/cqrs'
+import { eventTypesOf, type AnyProjection, type Module } from '@bifold/cqrs'
 import { ensureTopic, kafkaAdminOf, kafkaOf } from '@bifold/kafka'
 import { mongoOf } from '@bifold/mongo'
 import { backgroundOf, healthOf, metricsOf, within } from '@bifold/service'
 import { checkpoints, versionOf } from './apply.ts'
 import type { OrderBreak } from './audit.ts'
+import { isClaimed } from './claim.ts'
 import { consume } from './consume.ts'
 import { createIndexes } from './build.ts'
 import { fillEmpty } from './fill.ts'
+import { graceMs as defaultGraceMs, removeOld } from './grace.ts'
 import type { Held } from './lane.ts'
 import { createLetterIndexes, letters as lettersOf } from './letters.ts'
 
-/** `url` is PostgreSQL's: its event log fills read models that have nothing yet. */
-export interface ProjectionsOptions { modules: readonly Module[], url: string, topic: string, lagMaxSeconds: number }
+/** `url` is PostgreSQL's: its event log fills read models that have nothing yet. `graceMs` is for how long one is kept that was rebuilt. */
+export interface ProjectionsOptions { modules: readonly Module[], url: string, topic: string, lagMaxSeconds: number, graceMs?: number }
 
-export default fp<ProjectionsOptions>(async (app, { modules, url, topic, lagMaxSeconds }) => {
+export default fp<ProjectionsOptions>(async (app, { modules, url, topic, lagMaxSeconds, graceMs = defaultGraceMs }) => {
   const db = mongoOf(app)
   const projections = modules.flatMap(module => module.projections)
+  const declared = eventTypesOf(modules)
   const registers = [metricsOf(app)]
   const events = new Counter({ name: 'bifold_projector_events_total', help: 'Events that were applied', registers })
   const letters = new Counter({ name: 'bifold_projector_dead_letters_total', help: 'Messages that were kept as dead letters', registers })
@@ -45,10 +48,13 @@ export default fp<ProjectionsOptions>(async (app, { modules, url, topic, lagMaxS
     await createLetterIndexes(db)
     const admin = await kafkaAdminOf(app)()
     await ensureTopic(admin, topic)
-    await fillEmpty({ url, db, admin, topic, signal, log: app.log, building: (done, all) => { built = { done, all } } }, projections).finally(() => { built = undefined })
+    await fillEmpty({ url, db, admin, topic, declared, signal, log: app.log, building: (done, all) => { built = { done, all } } }, projections).finally(() => { built = undefined })
     for (const projection of projections) await createIndexes(db, projection)
-    const rebuilt = new AbortController()
-    const looking = setInterval(() => { anyRebuilt(db, others).then(found => { if (found) rebuilt.abort() }, () => {}) }, lookMs)
+    const changed = new AbortController()
+    const looking = setInterval(() => {
+      anyChanged(db, projections, others).then(found => { if (found) changed.abort() }, () => {})
+      removeOld(db, projections, graceMs).catch(() => {}) // the next look tries again
+    }, lookMs)
     await consume({
       db,
       kafka: kafkaOf(app),
@@ -56,7 +62,8 @@ export default fp<ProjectionsOptions>(async (app, { modules, url, topic, lagMaxS
       topic,
       groupId: groupOf(db, topic, projections),
       projections,
-      signal: AbortSignal.any([signal, rebuilt.signal]),
+      declared,
+      signal: AbortSignal.any([signal, changed.signal]),
       log: app.log,
       applied (count, dead) {
         events.inc(count)
@@ -75,14 +82,20 @@ export default fp<ProjectionsOptions>(async (app, { modules, url, topic, lagMaxS
   })
 }, { name: 'projections', dependencies: ['kafka', 'mongo'] })
 
-const lookMs = 2000 // a read model that another version had built is taken on soon after its rebuild
+const lookMs = 2000 // a read model that another version had built is taken on soon after its rebuild, and one that is gone is built
 
 /** Projectors of other versions share no partitions: each version has all of them, and works when its read model is there. */
 const groupOf = (db: Db, topic: string, projections: readonly AnyProjection[]) =>
   [`bifold-projector.${db.databaseName}.${topic}`, ...projections.filter(projection => versionOf(projection) > 1).map(projection => `${projection.collection}-${versionOf(projection)}`)].join('.')
 
-async function anyRebuilt (db: Db, others: ReadonlyMap<AnyProjection, number>): Promise<boolean> {
-  for (const projection of others.keys()) if (await checkpoints(db).findOne({ projection: projection.collection, version: versionOf(projection) }) !== null) return true
+/** One that was left out has become ours, or one of ours is gone with its checkpoints, as after the loss of MongoDB. */
+async function anyChanged (db: Db, projections: readonly AnyProjection[], others: ReadonlyMap<AnyProjection, number>): Promise<boolean> {
+  for (const projection of projections) {
+    if (await isClaimed(db, projection)) continue // without checkpoints for a moment only
+    const version = others.has(projection) ? { version: versionOf(projection) } : {}
+    const found = await checkpoints(db).findOne({ projection: projection.collection, ...version })
+    if (others.has(projection) ? found !== null : found === null) return true
+  }
   return false
 }
 

@@ -83,7 +83,8 @@ export function makeLetter ({ collection }: AnyProjection, { topic, partition }:
     version: envelope?.version ?? 0,
     key: message.key && new Binary(message.key),
     value: message.value && new Binary(message.value),
-    headers: Object.fromEntries(Object.entries(message.headers ?? {}).map(([name, value]) => [name, String(value)])),
+    // A name of BSON ends at NUL; there is a character to show it.
+    headers: Object.fromEntries(Object.entries(message.headers ?? {}).map(([name, value]) => [name.replaceAll('\0', '␀'), String(value)])),
     reason,
     tries,
     waits,

@@ -1,9 +1,8 @@
 /** Applies what has come in from a partition to each projection, from where it stands there. */
 import { readMessage, UnreadableMessage, type AnyProjection } from '@bifold/cqrs'
 import { makeAuditor, type Auditor } from './audit.ts'
-import { apply, checkpointId, checkpoints, versionOf, type Checkpoint, type Received, type Stretch } from './apply.ts'
+import { apply, checkpointId, checkpoints, concerns, versionOf, withoutCheckpoints, type Checkpoint, type Received, type Stretch } from './apply.ts'
 import type { ConsumeOptions } from './consume.ts'
-import { forget, unlessBuilding } from './claim.ts'
 import { loadParked, type Letter, type Parked, type RawMessage } from './letters.ts'
 
 /** Where each projection stands in a partition, and where reading has to begin for all of them. */
@@ -14,18 +13,20 @@ interface Position { readonly checkpoint: Checkpoint | undefined, readonly parke
 
 /** Reads where the projections stand in a partition. */
 export async function loadPositions ({ db, admin, topic, projections, leftOut }: ConsumeOptions, partition: number): Promise<Positions> {
-  const range = (await admin.fetchTopicOffsets(topic)).find(found => found.partition === partition)
+  const ranges = await admin.fetchTopicOffsets(topic)
+  const range = ranges.find(found => found.partition === partition)
   const [low, high] = [Number(range?.low ?? 0), Number(range?.high ?? 0)]
   const byProjection: Positions['byProjection'] = new Map()
   for (const projection of projections) {
     const found = await checkpoints(db).findOne({ _id: checkpointId(projection, topic, partition) })
-    if (found === null) await unlessBuilding(db, projection)
+    // In one partition alone it is new.
+    if (found === null && (await withoutCheckpoints(db, topic, ranges, [projection])).length > 0) throw new Error(`${projection.collection} has no checkpoints: it is to be built`)
     if (found !== null && found.version !== versionOf(projection)) {
       leftOut(projection, found.version)
       continue
     }
     if (found !== null && (found.offset < low || found.offset > high)) {
-      await forget(db, projection)
+      await checkpoints(db).deleteMany({ projection: projection.collection }) // whoever else works on it is fenced off
       throw new Error(found.offset < low
         ? `Kafka has deleted messages of partition ${partition} that ${projection.collection} has not seen, from ${found.offset} to ${low}: it is built anew from PostgreSQL`
         : `Partition ${partition} ends at ${high}, before the checkpoint ${found.offset} of ${projection.collection}: the topic is another than before, and it is built anew from PostgreSQL`)
@@ -38,7 +39,7 @@ export async function loadPositions ({ db, admin, topic, projections, leftOut }:
 
 /** Applies consecutive messages of a partition to each projection, and moves the positions. */
 export async function project (options: ConsumeOptions, partition: number, messages: readonly RawMessage[], at: Positions) {
-  const { db, topic, log, applied, disordered } = options
+  const { db, topic, declared, log, applied, disordered } = options
   const projections = [...at.byProjection.keys()]
   const { events, unreadable } = read(messages)
   const next = Number(messages.at(-1)!.offset) + 1
@@ -48,17 +49,16 @@ export async function project (options: ConsumeOptions, partition: number, messa
     log.error({ partition, ...found, sequence: envelope.sequence }, 'the versions of an aggregate do not follow each other')
     disordered(found)
   }
-  // What no projection knows belongs to each of them: the aggregate waits for a projector that knows it.
-  const unknown = new Set(events.map(({ envelope: { type } }) => type).filter(type => !projections.some(({ on }) => type in on)))
   await Promise.all(projections.map(async projection => {
     const { checkpoint: from, parked } = at.byProjection.get(projection)!
+    const isNew = ({ offset }: RawMessage) => Number(offset) >= (from?.offset ?? 0)
     const stretch: Stretch = {
       topic,
       partition,
       next,
-      unreadable: projection === projections[0] ? unreadable : [], // one copy, whatever the number of projections
+      unreadable: projection === projections[0] ? unreadable.filter(({ message }) => isNew(message)) : [], // one copy, whatever the number of projections
       // What this projection has applied before, and duplicates on the topic, are passed over.
-      events: events.filter(({ message, envelope: { type, sequence } }) => (type in projection.on || unknown.has(type)) && Number(message.offset) >= (from?.offset ?? 0) && sequence > (from?.sequence ?? ''))
+      events: events.filter(({ message, envelope: { type, sequence } }) => concerns(projection, declared, type) && isNew(message) && sequence > (from?.sequence ?? ''))
     }
     if ((from?.offset ?? 0) >= next) return
     const { checkpoint, letters } = await apply({ db, projection, parked }, withoutRepeats(stretch), from)

@@ -7,44 +7,55 @@ import type { Kafka } from 'kafkajs'
 import type { AnyProjection } from '@bifold/cqrs'
 import { checkpoints, type Checkpoint } from './apply.ts'
 import { build, type BuildOptions } from './build.ts'
-import { claim, install, type Build } from './claim.ts'
+import { claim, install, releaseAll, type Build } from './claim.ts'
 import { consume } from './consume.ts'
+import { graceMs as defaultGraceMs, keptUntil, removeOld } from './grace.ts'
 
 export interface RebuildOptions extends BuildOptions {
   readonly kafka: Kafka
   /** Told how many events of the topic are still missing. */
   readonly behind: (events: number) => void
+  /** For how long what was live before is kept. */
+  readonly graceMs?: number
 }
+
+/** What was live before, under the name and until the time for which it is kept. */
+export interface Kept { readonly name: string, readonly until: Date }
 
 const nearEvents = 1000 // some 50 ms of work: the live read model stands still for so long
 const againMs = 50 // how often it is looked how far they are
 const standMsMax = 30_000 // the live read model waits no longer than this for the new one; else it goes on, and nothing has happened
 
-/** @throws if somebody else is building one of them, or on the way; the live ones are as they were then */
-export async function rebuild (options: RebuildOptions, projections: readonly AnyProjection[]): Promise<void> {
-  const { db } = options
+/**
+ * @returns what is kept of those before; nothing where the server does not let us
+ * @throws if somebody else is building one of them, or on the way; the live ones are as they were then
+ */
+export async function rebuild (options: RebuildOptions, projections: readonly AnyProjection[]): Promise<Kept[]> {
+  const { db, graceMs = defaultGraceMs } = options
   const builds: Build[] = []
   try {
-    for (const projection of projections) builds.push(await claim(db, projection) ?? (await claim(db, projection))!)
+    for (const projection of projections) builds.push(await claim(db, projection))
+    await removeOld(db, projections, graceMs)
     await build(options, builds)
     const following = follow(options, builds)
     try {
       await Promise.race([following.ended, untilNear(options, builds)])
-      await install(db, builds, async live => {
+      const kept = await install(db, builds, async live => {
         await Promise.race([following.ended, untilPast(options, live)])
         await following.stop()
       })
+      return kept.map(name => ({ name, until: keptUntil(name, graceMs) }))
     } finally {
       await following.stop()
     }
   } finally {
-    for (const { release } of builds) await release()
+    await releaseAll(builds)
   }
 }
 
 /** Applies what has come in on the topic since. */
 function follow (options: RebuildOptions, builds: readonly Build[]) {
-  const { db, kafka, admin, topic, log } = options
+  const { db, kafka, admin, topic, declared, log } = options
   const ending = new AbortController()
   const groupId = `bifold-rebuild.${builds[0]!.next.collection}`
   const ended = consume({
@@ -54,6 +65,7 @@ function follow (options: RebuildOptions, builds: readonly Build[]) {
     topic,
     groupId,
     projections: builds.map(({ next }) => next),
+    declared,
     signal: AbortSignal.any([options.signal, ending.signal]),
     log,
     applied () {},

@@ -16,13 +16,13 @@ export const bugs: Readonly<Record<string, Bug>> = {
   },
   'no-fence': {
     file: 'plugins/projections/apply.ts',
-    right: 'updateOne({ _id: to._id, offset: from.offset, sequence: from.sequence }, { $set: to }, { session })',
-    wrong: 'updateOne({ _id: to._id }, { $set: to }, { session })'
+    right: 'updateOne({ _id, offset, sequence, build: build ?? { $exists: false } }, { $set: to }, { session })',
+    wrong: 'updateOne({ _id }, { $set: to }, { session })'
   },
   'checkpoint-outside': {
     file: 'plugins/projections/apply.ts',
-    right: 'updateOne({ _id: to._id, offset: from.offset, sequence: from.sequence }, { $set: to }, { session })',
-    wrong: 'updateOne({ _id: to._id, offset: from.offset, sequence: from.sequence }, { $set: to })'
+    right: 'updateOne({ _id, offset, sequence, build: build ?? { $exists: false } }, { $set: to }, { session })',
+    wrong: 'updateOne({ _id, offset, sequence, build: build ?? { $exists: false } }, { $set: to })'
   },
   'answer-before-commit': {
     file: 'plugins/postgres/transaction.ts',
