@@ -5,11 +5,12 @@ import { credentials } from '@grpc/grpc-js'
 import { execa } from 'execa'
 import getPort from 'get-port'
 import { MongoClient, type Db as MongoDb } from 'mongodb'
+import type { Admin } from 'kafkajs'
 import pg from 'pg'
 import type { FastifyInstance } from 'fastify'
 import type { Test } from 'tap'
 import { gateway } from '@bifold/gateway/app'
-import { connect as connectKafka } from '@bifold/kafka'
+import { connect as connectKafka, ensureTopic } from '@bifold/kafka'
 import { modules } from '@bifold/modules'
 import { connect as connectPostgres, type Db, type RelayMode } from '@bifold/postgres'
 import { projector } from '@bifold/projector/app'
@@ -254,6 +255,15 @@ export async function call<Request, Response> (rpc: (request: Request, callback:
 
 /** A Kafka client that says nothing. */
 export const kafkaFor = ({ KAFKA_BROKERS }: Settings) => connectKafka(KAFKA_BROKERS, { warn () {}, debug () {} } as never)
+
+/** An admin client, with the test's topic. */
+export async function topicFor (t: Test, settings: Settings): Promise<Admin> {
+  const admin = kafkaFor(settings).admin()
+  await admin.connect()
+  t.teardown(async () => await admin.disconnect())
+  await ensureTopic(admin, settings.EVENTS_TOPIC)
+  return admin
+}
 
 /** A marker of Kafka's own, which the patched kafkajs shows. */
 const isMarker = (message: object) => 'isControlRecord' in message && message.isControlRecord === true

@@ -2,6 +2,7 @@
 import './kafkajs.ts' // before kafkajs
 import net from 'node:net'
 import fp from 'fastify-plugin'
+import pRetry from 'p-retry'
 import kafkajs, { type Admin, type ISocketFactory, type Kafka } from 'kafkajs'
 import type { FastifyInstance, FastifyBaseLogger } from 'fastify'
 import { healthOf } from '@bifold/service'
@@ -88,6 +89,7 @@ function freshly<T> (ageMs: number, ask: () => Promise<T>): () => Promise<T> {
 const partitions = 6
 const replicasMax = 3 // the usual; one may fail while `min.insync.replicas` 2 still holds
 const messageBytesMax = 1_048_588 // Kafka's default, which the relay's batches stay below, whatever the brokers have
+const heardOf = { retries: 40, factor: 1, minTimeout: 50 } // of a new topic a broker hears within some 10 ms; on a busy machine, and by three, within a second
 const retentionMs = 7 * 24 * 3600 * 1000 // a week, Kafka's default: a projector that was away for longer rebuilds from PostgreSQL
 
 // What others send compressed is kept as it was before: kafkajs cannot read most of it, and would read nothing more.
@@ -98,7 +100,7 @@ export async function ensureTopic (admin: Admin, topic: string): Promise<void> {
   if ((await admin.listTopics()).includes(topic)) return await keepPlain(admin, topic)
   const replicas = Math.min(replicasMax, (await admin.describeCluster()).brokers.length)
   await admin.createTopics({
-    waitForLeaders: true,
+    waitForLeaders: false, // kafkajs would wait for leaders, and not for a broker that has not heard of the topic yet
     topics: [{
       topic,
       numPartitions: partitions,
@@ -111,6 +113,7 @@ export async function ensureTopic (admin: Admin, topic: string): Promise<void> {
       ]
     }]
   })
+  await pRetry(async () => await admin.fetchTopicOffsets(topic), heardOf)
 }
 
 /** For a topic that somebody else has made. What it has been given besides is kept: Kafka takes all of it anew. */

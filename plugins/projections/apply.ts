@@ -21,11 +21,14 @@ export interface Checkpoint {
   readonly build?: string
 }
 
-/** Those that have no checkpoint in any partition of a topic: nobody may work on them before they are built. */
-export async function withoutCheckpoints (db: Db, topic: string, partitions: readonly { readonly partition: number }[], projections: readonly AnyProjection[]): Promise<AnyProjection[]> {
+/** Those that have no checkpoint in any partition of a topic, or no collection: nobody may work on them before they are built. */
+export async function unbuilt (db: Db, topic: string, partitions: readonly { readonly partition: number }[], projections: readonly AnyProjection[]): Promise<AnyProjection[]> {
   const ids = partitions.flatMap(({ partition }) => projections.map(projection => checkpointId(projection, topic, partition)))
-  const seen = await checkpoints(db).distinct('projection', { _id: { $in: ids } })
-  return projections.filter(({ collection }) => !seen.includes(collection))
+  const [seen, there] = await Promise.all([
+    checkpoints(db).distinct('projection', { _id: { $in: ids } }),
+    db.listCollections({ name: { $in: projections.map(({ collection }) => collection) } }, { nameOnly: true }).map(({ name }) => name).toArray()
+  ])
+  return projections.filter(({ collection }) => !seen.includes(collection) || !there.includes(collection))
 }
 
 /** An event with the message that it came in. */

@@ -2,8 +2,7 @@
 import t, { type Test } from 'tap'
 import { MongoClient } from 'mongodb'
 import { projection, type AnyProjection, type Envelope } from '@bifold/cqrs'
-import { ensureTopic } from '@bifold/kafka'
-import { kafkaFor, stores } from '@bifold/test'
+import { stores, topicFor } from '@bifold/test'
 import { apply, checkpoints, makeCheckpoint, type Checkpoint } from './apply.ts'
 import { claim, install } from './claim.ts'
 import { retry } from './dead-letters.ts'
@@ -40,10 +39,8 @@ async function built (t: Test) {
 t.test('one that cannot be let go of holds up no other', async t => {
   const settings = await stores(t)
   const client = await MongoClient.connect(settings.MONGO_URL)
-  const admin = kafkaFor(settings).admin()
-  await admin.connect()
-  t.teardown(async () => await Promise.all([client.close(), admin.disconnect()]))
-  await ensureTopic(admin, settings.EVENTS_TOPIC)
+  t.teardown(async () => await client.close())
+  const admin = await topicFor(t, settings)
   const db = client.db()
   await db.createCollection('builds', { validator: { $nor: [{ _id: 'counts', next: '' }] } }) // as if MongoDB were away just then
   const options = { url: 'postgres://127.0.0.1:1/nowhere', db, admin, topic: settings.EVENTS_TOPIC, declared: new Set<string>(), signal: new AbortController().signal, log: { info () {} } as never, building () {} }

@@ -1,10 +1,9 @@
 /** Where a projector begins in a partition, and what it makes of what it finds there. */
 import t, { type Test } from 'tap'
 import { MongoClient } from 'mongodb'
-import { projection, update, type AnyProjection } from '@bifold/cqrs'
-import { ensureTopic } from '@bifold/kafka'
+import { hex, nextEpoch, projection, sequenceOf, update, type AnyProjection } from '@bifold/cqrs'
 import { messageOf } from '@bifold/postgres'
-import { kafkaFor, stores, until } from '@bifold/test'
+import { kafkaFor, stores, topicFor, until } from '@bifold/test'
 import { checkpoints, makeCheckpoint } from './apply.ts'
 import { makeAuditor } from './audit.ts'
 import { consume, type ConsumeOptions } from './consume.ts'
@@ -19,12 +18,8 @@ const counts = projection<any, any>({ collection: 'counts', indexes: [], on: { C
 async function projector (t: Test, projections: readonly AnyProjection[]) {
   const settings = await stores(t)
   const client = await MongoClient.connect(settings.MONGO_URL)
-  const kafka = kafkaFor(settings)
-  const admin = kafka.admin()
-  await admin.connect()
-  t.teardown(async () => await Promise.all([client.close(), admin.disconnect()]))
-  const topic = settings.EVENTS_TOPIC
-  await ensureTopic(admin, topic)
+  t.teardown(async () => await client.close())
+  const [kafka, admin, topic] = [kafkaFor(settings), await topicFor(t, settings), settings.EVENTS_TOPIC]
   const db = client.db()
   const ending = new AbortController()
   const held = new Map<number, Held | undefined>()
@@ -71,16 +66,18 @@ async function projector (t: Test, projections: readonly AnyProjection[]) {
 }
 
 /** A message of the relay's. */
-function message (offset: number, type: string, id: string): RawMessage {
+function message (offset: number, type: string, id: string, epoch = 1): RawMessage {
   const row = { aggregate: 'counts', aggregateId: id, version: offset + 1, type, value: JSON.stringify({ task: 'update', data: { id, version: offset + 1 } }), requestId: 'r', traceparent: 't', time: new Date().toISOString() }
-  return { timestamp: '0', offset: String(offset), ...messageOf(row, `00000001-${String(offset).padStart(16, '0')}-00000000`) }
+  return { timestamp: '0', offset: String(offset), ...messageOf(row, sequenceOf(epoch, hex(offset, 16), 0)) }
 }
 
 const junk = (offset: number): RawMessage => ({ offset: String(offset), timestamp: '0', key: null, value: null })
 
 t.test('a read model without checkpoints is not begun: it is to be built; with some, a new partition is', async t => {
   const { db, topic, options } = await projector(t, [counts])
-  await t.rejects(loadPositions(options, 0), { message: /counts has no checkpoints/ })
+  await t.rejects(loadPositions(options, 0), { message: /counts is not there/ })
+  await db.createCollection('counts')
+  await t.rejects(loadPositions(options, 0), { message: /counts is not there/ })
   await checkpoints(db).insertOne(makeCheckpoint(counts, { topic, partition: 1 }, '', 0))
   t.match(await loadPositions(options, 0), { start: 0 })
 })
@@ -151,15 +148,28 @@ t.test('what Kafka deletes while a projector that is at work is behind is missed
   t.equal(await checkpoints(db).countDocuments(), 0, 'it is to be built anew')
 })
 
-t.test('what a stranger has begun and given up in a transaction holds up nothing', async t => {
+t.test("a stranger's transaction holds up nothing, neither while it is open nor when it is given up", async t => {
   const { db, topic, options, run } = await projector(t, [counts])
   await run()
   const producer = options.kafka.producer({ transactionalId: topic, maxInFlightRequests: 1, idempotent: true })
   await producer.connect()
   t.teardown(async () => await producer.disconnect())
+  const kept = async (count: number) => await until(async () => await letters(db).countDocuments({ partition: 0, reason: /cannot be read/ }) === count, `${count} letters`)
   const transaction = await producer.transaction()
   await transaction.send({ topic, messages: [{ partition: 0, key: null, value: Buffer.alloc(300_000) }] }) // more than a fetch, so that its end is in the next
+  await send(t, options, 1, 10)
+  await kept(2)
   await transaction.abort()
   await send(t, options, 1, 10)
-  t.match(await until(async () => await letters(db).findOne() ?? undefined, 'what comes after'), { partition: 0, reason: /cannot be read/ })
+  await kept(3)
+})
+
+t.test('a topic that is another than before, and as long: the read model is to be built anew', async t => {
+  const { db, options, apply } = await projector(t, [counts])
+  await apply([message(0, 'Counted', 'a'), message(1, 'Counted', 'a')], [0])
+  const checkpoint = (await checkpoints(db).findOne())!
+  const at = { byProjection: new Map([[counts, { checkpoint, parked: new Map() }]]), auditor: makeAuditor(''), start: 2 }
+  await t.rejects(project(options, 0, [message(2, 'Counted', 'a', nextEpoch(1, { topic: 'another' }))], at), { message: /is of another topic than counts has read; it is built anew/ })
+  t.equal(await checkpoints(db).countDocuments(), 0)
+  t.same(await db.collection('counts').find().toArray(), [{ _id: 'a', n: 2 }])
 })

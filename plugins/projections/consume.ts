@@ -46,6 +46,7 @@ export async function consume (options: ConsumeOptions, ready: () => void): Prom
     maxBytesPerPartition: fetchBytesMax,
     sessionTimeout: sessionMs,
     heartbeatInterval: heartbeatMs,
+    readUncommitted: true, // the relay writes outside transactions: one that a stranger leaves open must not hide what it has written
     retry: { retries: 3, restartOnFailure: async () => false }
   })
   const ended = Promise.withResolvers<void>()

@@ -88,6 +88,18 @@ t.test('a MongoDB that is emptied under a running projector is filled, with the 
   t.equal((await line.mongo.collection('books').indexes()).length, 5, 'its indexes are there')
 })
 
+t.test('a collection that is dropped is filled again, beside a projector that is at work and before one that begins', async t => {
+  const line = await pipeline(t)
+  await write(line, 50)
+  await until(async () => await equal(line), 'the projection')
+  await line.mongo.collection('books').drop()
+  await until(async () => await equal(line), 'the read model')
+  await line.apps.projector.app.close()
+  await line.mongo.collection('books').drop()
+  await line.restart('projector')
+  await until(async () => await equal(line), 'the read model, once more')
+})
+
 t.test('what Kafka has deleted unseen is filled in', async t => {
   const line = await pipeline(t)
   await write(line, 50)

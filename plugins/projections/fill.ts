@@ -1,6 +1,6 @@
 /** Fills read models that have nothing yet: at the first start, after the loss of MongoDB, and when Kafka no longer has what they have not seen. */
 import type { AnyProjection } from '@bifold/cqrs'
-import { withoutCheckpoints } from './apply.ts'
+import { unbuilt } from './apply.ts'
 import { build, type BuildOptions } from './build.ts'
 import { claim, install, releaseAll, type Build } from './claim.ts'
 
@@ -23,4 +23,4 @@ export async function fillEmpty (options: BuildOptions, projections: readonly An
 }
 
 const empty = async ({ db, admin, topic }: BuildOptions, projections: readonly AnyProjection[]): Promise<AnyProjection[]> =>
-  await withoutCheckpoints(db, topic, await admin.fetchTopicOffsets(topic), projections)
+  await unbuilt(db, topic, await admin.fetchTopicOffsets(topic), projections)

@@ -13,7 +13,7 @@ import { isClaimed } from './claim.ts'
 import { consume } from './consume.ts'
 import { createIndexes } from './build.ts'
 import { fillEmpty } from './fill.ts'
-import { graceMs as defaultGraceMs, removeOld } from './grace.ts'
+import { graceMs as defaultGraceMs, isThere, removeOld } from './grace.ts'
 import type { Held } from './lane.ts'
 import { createLetterIndexes, letters as lettersOf } from './letters.ts'
 
@@ -88,13 +88,13 @@ const lookMs = 2000 // a read model that another version had built is taken on s
 const groupOf = (db: Db, topic: string, projections: readonly AnyProjection[]) =>
   [`bifold-projector.${db.databaseName}.${topic}`, ...projections.filter(projection => versionOf(projection) > 1).map(projection => `${projection.collection}-${versionOf(projection)}`)].join('.')
 
-/** One that was left out has become ours, or one of ours is gone with its checkpoints, as after the loss of MongoDB. */
+/** One that was left out has become ours, or one of ours is gone, as after the loss of MongoDB. */
 async function anyChanged (db: Db, projections: readonly AnyProjection[], others: ReadonlyMap<AnyProjection, number>): Promise<boolean> {
   for (const projection of projections) {
     if (await isClaimed(db, projection)) continue // without checkpoints for a moment only
     const version = others.has(projection) ? { version: versionOf(projection) } : {}
     const found = await checkpoints(db).findOne({ projection: projection.collection, ...version })
-    if (others.has(projection) ? found !== null : found === null) return true
+    if (others.has(projection) ? found !== null : found === null || !await isThere(db, projection.collection)) return true
   }
   return false
 }

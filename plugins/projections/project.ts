@@ -1,7 +1,8 @@
 /** Applies what has come in from a partition to each projection, from where it stands there. */
-import { readMessage, UnreadableMessage, type AnyProjection } from '@bifold/cqrs'
+import type { Db } from 'mongodb'
+import { epochOf, generationOf, isSequence, readMessage, UnreadableMessage, type AnyProjection } from '@bifold/cqrs'
 import { makeAuditor, type Auditor } from './audit.ts'
-import { apply, checkpointId, checkpoints, concerns, versionOf, withoutCheckpoints, type Checkpoint, type Received, type Stretch } from './apply.ts'
+import { apply, checkpointId, checkpoints, concerns, versionOf, unbuilt, type Checkpoint, type Received, type Stretch } from './apply.ts'
 import type { ConsumeOptions } from './consume.ts'
 import { loadParked, type Letter, type Parked, type RawMessage } from './letters.ts'
 
@@ -20,16 +21,15 @@ export async function loadPositions ({ db, admin, topic, projections, leftOut }:
   for (const projection of projections) {
     const found = await checkpoints(db).findOne({ _id: checkpointId(projection, topic, partition) })
     // In one partition alone it is new.
-    if (found === null && (await withoutCheckpoints(db, topic, ranges, [projection])).length > 0) throw new Error(`${projection.collection} has no checkpoints: it is to be built`)
+    if (found === null && (await unbuilt(db, topic, ranges, [projection])).length > 0) throw new Error(`${projection.collection} is not there: it is to be built`)
     if (found !== null && found.version !== versionOf(projection)) {
       leftOut(projection, found.version)
       continue
     }
     if (found !== null && (found.offset < low || found.offset > high)) {
-      await checkpoints(db).deleteMany({ projection: projection.collection }) // whoever else works on it is fenced off
-      throw new Error(found.offset < low
-        ? `Kafka has deleted messages of partition ${partition} that ${projection.collection} has not seen, from ${found.offset} to ${low}: it is built anew from PostgreSQL`
-        : `Partition ${partition} ends at ${high}, before the checkpoint ${found.offset} of ${projection.collection}: the topic is another than before, and it is built anew from PostgreSQL`)
+      throw await forget(db, projection, found.offset < low
+        ? `Kafka has deleted messages of partition ${partition} that ${projection.collection} has not seen, from ${found.offset} to ${low}`
+        : `Partition ${partition} ends at ${high}, before the checkpoint ${found.offset} of ${projection.collection}: the topic is another than before`)
     }
     byProjection.set(projection, { checkpoint: found ?? undefined, parked: await loadParked(db, projection, topic, partition) })
   }
@@ -37,11 +37,18 @@ export async function loadPositions ({ db, admin, topic, projections, leftOut }:
   return { byProjection, auditor: makeAuditor(seen.at(-1) ?? ''), start: byProjection.size === 0 ? high : Math.min(...[...byProjection.values()].map(({ checkpoint }) => checkpoint?.offset ?? low)) }
 }
 
+/** Takes a read model's checkpoints away, so that it is built anew, and whoever else works on it is fenced off; gives the error to end with. */
+async function forget (db: Db, { collection }: AnyProjection, reason: string): Promise<Error> {
+  await checkpoints(db).deleteMany({ projection: collection })
+  return new Error(`${reason}; it is built anew from PostgreSQL`)
+}
+
 /** Applies consecutive messages of a partition to each projection, and moves the positions. */
 export async function project (options: ConsumeOptions, partition: number, messages: readonly RawMessage[], at: Positions) {
   const { db, topic, declared, log, applied, disordered } = options
   const projections = [...at.byProjection.keys()]
-  const { events, unreadable } = read(messages)
+  const last = [...at.byProjection.values()].map(({ checkpoint }) => checkpoint?.sequence ?? '').sort().at(-1) ?? ''
+  const { events, unreadable } = read(messages, epochOf(last))
   const next = Number(messages.at(-1)!.offset) + 1
   for (const { envelope } of events) {
     const found = at.auditor.next(envelope)
@@ -61,6 +68,9 @@ export async function project (options: ConsumeOptions, partition: number, messa
       events: events.filter(({ message, envelope: { type, sequence } }) => concerns(projection, declared, type) && isNew(message) && sequence > (from?.sequence ?? ''))
     }
     if ((from?.offset ?? 0) >= next) return
+    // It may be as long as the old one was, so that the offsets tell nothing.
+    const another = from !== undefined && from.sequence !== '' && stretch.events.some(({ envelope: { sequence } }) => generationOf(sequence) > generationOf(from.sequence))
+    if (another) throw await forget(db, projection, `Partition ${partition} is of another topic than ${projection.collection} has read`)
     const { checkpoint, letters } = await apply({ db, projection, parked }, withoutRepeats(stretch), from)
     at.byProjection.set(projection, { checkpoint, parked })
     applied(stretch.events.length + stretch.unreadable.length - letters.length, letters.length)
@@ -80,9 +90,7 @@ function tell ({ log }: ConsumeOptions, partition: number, letters: readonly Let
   }
 }
 
-const sequenceForm = /^[0-9a-f]{8}-[0-9a-f]{16}-[0-9a-f]{8}$/
-
-function read (messages: readonly RawMessage[]) {
+function read (messages: readonly RawMessage[], epochKnown: number) {
   const events: Received[] = []
   const unreadable: { message: RawMessage, reason: string }[] = []
   for (const message of messages) {
@@ -90,7 +98,7 @@ function read (messages: readonly RawMessage[]) {
     try {
       const envelope = readMessage(message as never)
       // One that sorts behind all of the relay's would have them passed over for ever.
-      if (!sequenceForm.test(envelope.sequence)) throw new UnreadableMessage('the header ce_sequence is not one of the relay\'s')
+      if (!isSequence(envelope.sequence, epochKnown)) throw new UnreadableMessage('the header ce_sequence is not one of the relay\'s')
       events.push({ message, envelope })
     } catch (error) {
       unreadable.push({ message, reason: (error as Error).message })
