@@ -159,7 +159,7 @@ t.test('versions that do not follow each other are told: a metric, an error in t
   const messages = [1, 3].map((version, index) => ({
     key: id,
     value: JSON.stringify({ task: index === 0 ? 'insert' : 'update', data: { id, version, ...emma } }),
-    headers: { ce_type: index === 0 ? 'BookAdded' : 'BookRevised', ce_source: '/books', ce_version: String(version), ce_time: new Date().toISOString(), ce_sequence: `ffffffff-${String(index).padStart(16, '0')}-00000000` },
+    headers: { ce_type: index === 0 ? 'BookAdded' : 'BookRevised', ce_source: '/books', ce_version: String(version), ce_time: new Date().toISOString(), ce_sequence: `00000001-${String(index).padStart(16, '0')}-00000000` },
     partition: 0
   }))
   await producer.send({ topic: line.settings.EVENTS_TOPIC, messages })

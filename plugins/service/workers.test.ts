@@ -7,7 +7,7 @@ import getPort from 'get-port'
 import { execa } from 'execa'
 import { credentials } from '@grpc/grpc-js'
 import { booksV1 } from '@bifold/proto'
-import { call, kafkaFor, stores, until } from '@bifold/test'
+import { call, emptyReadModels, kafkaFor, stores, until } from '@bifold/test'
 
 const project = new URL('../..', import.meta.url)
 
@@ -156,6 +156,7 @@ t.test('a primary that is killed leaves nobody behind', async t => {
 
 t.test('the query service in two processes, over gRPC and HTTP', async t => {
   const settings = await stores(t)
+  await emptyReadModels(settings)
   const [http, grpc] = [await getPort(), await getPort()]
   start(t, 'apps/query/main.ts', { MONGO_URL: settings.MONGO_URL, QUERY_HTTP_PORT: String(http), QUERY_GRPC_PORT: String(grpc) })
   await until(async () => (await fetch(`http://127.0.0.1:${http}/health/ready`)).ok, 'the query service')
