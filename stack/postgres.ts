@@ -1,5 +1,5 @@
 /** The stack's PostgreSQL: its binaries, its data folder, the command that runs it, and whether it answers. */
-import { chmod, chown, cp, mkdir, readFile, realpath, rename, rm, stat, symlink } from 'node:fs/promises'
+import { chmod, chown, cp, mkdir, readFile, realpath, rename, rm, stat, symlink, writeFile } from 'node:fs/promises'
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 import { execa } from 'execa'
@@ -31,7 +31,7 @@ export const postgres: Server = {
         const reachable = await reachableBinaries(source, bin, user, say)
         const data = await dataFolder(folder, reachable, user, say)
         await dropForeignPidFile(data)
-        const settings = { ...postgresSettings, port, listen_addresses: '127.0.0.1', unix_socket_directories: '' }
+        const settings = { config_file: await settingsFile(data), port, listen_addresses: '127.0.0.1', unix_socket_directories: '' }
         const args = Object.entries(settings).flatMap(([name, value]) => ['-c', `${name}=${value}`])
         return [{ name: 'postgres', command: join(reachable, 'postgres'), args: ['-D', data, ...args], ...user && { user } }]
       }
@@ -136,6 +136,15 @@ async function dataFolder (folder: Folder, bin: string, user: User | undefined, 
   await rename(partial, data)
   if (home !== folder.data) await symlink(data, link)
   return data
+}
+
+/** Written anew at each start, so that kept data follows the settings; in a file, since `alter system` overrides no option of the command line. */
+async function settingsFile (data: string): Promise<string> {
+  const file = join(data, 'bifold.conf')
+  const lines = Object.entries(postgresSettings).map(([name, value]) => `${name} = '${value}'`)
+  await writeFile(file, ["include 'postgresql.conf'", ...lines, ''].join('\n'))
+  await chmod(file, 0o644) // root may have a umask that hides it from the server's user
+  return file
 }
 
 /** The first place where the server's user can use an empty data folder, which is made there: found by trying. */

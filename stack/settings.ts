@@ -10,7 +10,7 @@ export const versions = {
 /** Where each server listens unless the stack is asked for free ports. */
 export const defaultPorts = { postgres: 5432, kafka: 9092, mongo: 27017 } as const
 
-/** Options of the PostgreSQL server, as `-c name=value`. */
+/** Settings of the PostgreSQL server: lines of its configuration file. */
 export const postgresSettings = {
   wal_level: 'logical', // the relay reads the events from the WAL
   fsync: 'on', // an acknowledged command survives a power cut
