@@ -3,6 +3,7 @@ import fp from 'fastify-plugin'
 import { MongoClient, MongoStalePrimaryError, type Db as MongoDb, type MongoClientOptions } from 'mongodb'
 import type { FastifyInstance } from 'fastify'
 import { healthOf } from '@bifold/service'
+import './closed.ts'
 
 export { isOutage } from './outage.ts'
 

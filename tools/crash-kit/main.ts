@@ -48,12 +48,13 @@ async function run ({ seconds, seed, brokers, dir, bug, keep }: Options): Promis
     const load = startLoad({ ...urls, clients, seed })
     const all = [ports.GATEWAY_PORT, ports.QUERY_HTTP_PORT, ports.PROJECTOR_PORT, ports.PROJECTOR_2_PORT, ports.RELAY_PORT]
     const begun = Date.now()
-    const told = await chaos({ actors, seconds, seed, ready: async () => await whyNotReady({ all }) === '', say: line => console.log(`${((Date.now() - begun) / 1000).toFixed(1).padStart(6)} s  ${line}`) })
+    const say = (line: string) => console.log(`${((Date.now() - begun) / 1000).toFixed(1).padStart(6)} s  ${line}`)
+    const told = await chaos({ actors, seconds, seed, ready: async () => await whyNotReady({ all }) === '', say })
     const healed = Date.now()
     await actors.heal()
     await setTimeout(1000) // commands meet healthy servers again
     const record = await load.stop()
-    const settledMs = await untilSettled({ ...ports, all }, healed)
+    const settledMs = await untilSettled({ ...ports, all }, healed, say)
     const verdict = await check(env, record)
     console.log(`\n${verdictTable({ seed, seconds, brokers, chaos: told, record, settledMs, verdict })}`)
     return verdict.every(({ count }) => count === 0)

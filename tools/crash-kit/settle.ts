@@ -6,17 +6,23 @@ export interface Settling { readonly all: readonly number[], readonly RELAY_PORT
 
 const settleMs = 120_000 // a backlog of what was written while a server was down takes seconds
 const pollMs = 200
+const patienceMs = 5000 // what takes longer is told, as often
 
-/** @returns how long after `since` it was so, in milliseconds */
-export async function untilSettled (ports: Settling, since: number): Promise<number> {
+/** @returns how long after `since` it was so, in milliseconds; `say` is told what is waited for */
+export async function untilSettled (ports: Settling, since: number, say: (line: string) => void): Promise<number> {
   const end = Date.now() + settleMs
   let why = ''
+  let told = Date.now()
   while (Date.now() < end) {
     try {
       why = await whyNotReady(ports)
       if (why === '' && await figure(ports.RELAY_PORT, 'bifold_relay_lag_events') === 0 && await figure(ports.PROJECTOR_PORT, 'bifold_projector_lag_events') === 0) return Date.now() - since
     } catch (error) {
       why = (error as Error).message
+    }
+    if (Date.now() - told > patienceMs) {
+      say(`waiting: ${why || 'the lag remains'}`)
+      told = Date.now()
     }
     await setTimeout(pollMs)
   }
