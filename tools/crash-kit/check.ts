@@ -1,5 +1,6 @@
 /** Compares what was answered with PostgreSQL, the topic and MongoDB. */
 import { sql } from 'kysely'
+import { request } from 'undici'
 import { modules } from '@bifold/modules'
 import { connect as connectMongo } from '@bifold/mongo'
 import { connect as connectPostgres } from '@bifold/postgres'
@@ -13,14 +14,15 @@ export interface Finding { readonly what: string, readonly count: number, readon
 interface Count { readonly _id: string, readonly events: number, readonly versions: number }
 interface Event { readonly id: string, readonly version: number, readonly type: string, readonly price: number }
 
+const readsMax = 100 // at once; each process of the query service has some of them
 const shownMax = 3 // of each kind; the data are there for a look with --keep
 const types = { add: 'BookAdded', revise: 'BookRevised', withdraw: 'BookWithdrawn' }
 
 /** Where the events, the messages and the read models are. */
 export interface Stores { readonly POSTGRES_URL: string, readonly KAFKA_BROKERS: string, readonly MONGO_URL: string, readonly EVENTS_TOPIC?: string }
 
-/** Every way in which a promise can be broken, and how often it was. */
-export async function check (env: Stores, record: Record): Promise<Finding[]> {
+/** Every way in which a promise can be broken, and how often it was; `queries` is the URL of a query service that is well. */
+export async function check (env: Stores, record: Record, queries: string): Promise<Finding[]> {
   const db = connectPostgres(env.POSTGRES_URL, 1)
   const mongo = connectMongo(env.MONGO_URL, 1)
   try {
@@ -36,6 +38,7 @@ export async function check (env: Stores, record: Record): Promise<Finding[]> {
       finding('reordered: on the topic', reordered(messages)),
       finding('reordered, or wrong: for a client', record.wrong),
       finding('differing: counters from PostgreSQL', miscounted(rows, await mongo.db().collection<Count>('counts').find({}).toArray())),
+      finding('unanswered: reads, when all was well', await unanswered(queries, record)),
       finding('kept aside: dead letters', (await mongo.db().collection('deadLetters').find({}).toArray()).map(({ _id, reason }) => `${String(_id)}: ${reason}`)),
       finding('differing: MongoDB from PostgreSQL', comparisons.flatMap(({ missing, extra, differing, differences }) =>
         Array.from({ length: missing + extra + differing }, (_, index) => JSON.stringify(differences[index] ?? ''))))
@@ -71,6 +74,16 @@ function uncalledFor ({ answered, unknown }: Record, events: readonly Event[]): 
   const known = new Set(answered.map(named))
   const others = events.map(named).filter(name => !known.has(name))
   return others.length > unknown ? others.slice(unknown) : []
+}
+
+/** Reads of what was written last that get no answer, though all is well again: something of the storm still holds them up. */
+async function unanswered (queries: string, { answered }: Record): Promise<string[]> {
+  const statuses = await Promise.all(answered.slice(-readsMax).map(async ({ id }) => {
+    const { statusCode, body } = await request(`${queries}/books/${id}`)
+    await body.dump()
+    return { id, statusCode }
+  }))
+  return statuses.filter(({ statusCode }) => statusCode !== 200 && statusCode !== 404).map(({ id, statusCode }) => `${id}: ${statusCode}`)
 }
 
 /** What each book's counters should be, against what they are. */

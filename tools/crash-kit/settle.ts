@@ -4,7 +4,7 @@ import { setTimeout } from 'node:timers/promises'
 /** Of all apps that are to be ready, and of those that know how far they are. */
 export interface Settling { readonly all: readonly number[], readonly RELAY_PORT: number, readonly PROJECTOR_PORT: number }
 
-const settleMs = 120_000 // a backlog of what was written while a server was down takes seconds
+const settleMs = 60_000 // twice what a recovery may take: what was written while a server was down has to be done, too
 const pollMs = 200
 const patienceMs = 5000 // what takes longer is told, as often
 
