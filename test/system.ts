@@ -77,8 +77,8 @@ export async function system (t: Test, settings: Settings, counts: Counts = {}):
     async verdict (t, record) {
       const port = ({ url }: Member) => Number(new URL(url).port)
       const [relay, ...standbys] = await working(of('relay'))
-      await untilSettled({ all: members.filter(member => !standbys.includes(member)).map(port), RELAY_PORT: port(relay!), PROJECTOR_PORT: port(of('projector')[0]!) }, Date.now(), () => {})
-      for (const { what, count, first } of await check(settings, record, of('query')[0]!.url)) t.equal(count, 0, `${what}${first.map(one => `; ${one}`).join('')}`)
+      const settled = await untilSettled({ all: members.filter(member => !standbys.includes(member)).map(port), RELAY_PORT: port(relay!), PROJECTOR_PORT: port(of('projector')[0]!) }, Date.now(), () => {})
+      for (const { what, count, first } of await check(settings, record, settled, of('query')[0]!.url)) t.equal(count, 0, `${what}${first.map(one => `; ${one}`).join('')}`)
     }
   }
 }

@@ -7,6 +7,7 @@ import { connect as connectPostgres } from '@bifold/postgres'
 import { comparable, compare } from '../compare.ts'
 import type { Told } from './chaos.ts'
 import type { Record } from './load.ts'
+import type { Settled } from './settle.ts'
 import { readTopic, type Message } from './topic.ts'
 
 export interface Finding { readonly what: string, readonly count: number, readonly first: readonly string[] }
@@ -22,7 +23,7 @@ const types = { add: 'BookAdded', revise: 'BookRevised', withdraw: 'BookWithdraw
 export interface Stores { readonly POSTGRES_URL: string, readonly KAFKA_BROKERS: string, readonly MONGO_URL: string, readonly EVENTS_TOPIC?: string }
 
 /** Every way in which a promise can be broken, and how often it was; `queries` is the URL of a query service that is well. */
-export async function check (env: Stores, record: Record, queries: string): Promise<Finding[]> {
+export async function check (env: Stores, record: Record, settled: Settled, queries: string): Promise<Finding[]> {
   const db = connectPostgres(env.POSTGRES_URL, 1)
   const mongo = connectMongo(env.MONGO_URL, 1)
   try {
@@ -30,6 +31,7 @@ export async function check (env: Stores, record: Record, queries: string): Prom
     const messages = await readTopic(env.KAFKA_BROKERS, env.EVENTS_TOPIC)
     const comparisons = await Promise.all(comparable(modules).map(async aggregate => await compare(db, mongo.db() as never, aggregate)))
     return [
+      finding('away: what did not recover', settled.unsettled === undefined ? [] : [settled.unsettled]),
       finding('lost: answered, but not in PostgreSQL', lostAnswers(record, rows)),
       finding('lost: in PostgreSQL, but not on the topic', missing(rows, messages)),
       finding('doubled: two answers for one version', doubledAnswers(record)),
@@ -79,11 +81,15 @@ function uncalledFor ({ answered, unknown }: Record, events: readonly Event[]): 
 /** Reads of what was written last that get no answer, though all is well again: something of the storm still holds them up. */
 async function unanswered (queries: string, { answered }: Record): Promise<string[]> {
   const statuses = await Promise.all(answered.slice(-readsMax).map(async ({ id }) => {
-    const { statusCode, body } = await request(`${queries}/books/${id}`)
-    await body.dump()
-    return { id, statusCode }
+    try {
+      const { statusCode, body } = await request(`${queries}/books/${id}`)
+      await body.dump()
+      return { id, status: statusCode }
+    } catch (error) {
+      return { id, status: (error as Error).message }
+    }
   }))
-  return statuses.filter(({ statusCode }) => statusCode !== 200 && statusCode !== 404).map(({ id, statusCode }) => `${id}: ${statusCode}`)
+  return statuses.filter(({ status }) => status !== 200 && status !== 404).map(({ id, status }) => `${id}: ${status}`)
 }
 
 /** What each book's counters should be, against what they are. */
@@ -114,16 +120,16 @@ function reordered (messages: readonly Message[]): string[] {
   return broken
 }
 
-export interface Outcome { readonly seed: number, readonly seconds: number, readonly brokers: number, readonly chaos: Told, readonly record: Record, readonly settledMs: number, readonly verdict: readonly Finding[] }
+export interface Outcome { readonly seed: number, readonly seconds: number, readonly brokers: number, readonly chaos: Told, readonly record: Record, readonly settled: Settled, readonly verdict: readonly Finding[] }
 
 /** The outcome as a table. */
-export function verdictTable ({ seed, seconds, brokers, chaos, record, settledMs, verdict }: Outcome): string {
+export function verdictTable ({ seed, seconds, brokers, chaos, record, settled, verdict }: Outcome): string {
   const rows: [string, string][] = [
     ['seed, seconds, brokers', `${seed}, ${seconds}, ${brokers}`],
     ['kills, pauses', `${chaos.kills}, ${chaos.pauses}`],
     ['commands answered, refused, unknown', `${record.answered.length}, ${record.refused}, ${record.unknown}`],
     ['reads', String(record.reads)],
-    ['settled after', `${(settledMs / 1000).toFixed(1)} s`],
+    ['settled after', `${(settled.afterMs / 1000).toFixed(1)} s`],
     ...verdict.map(({ what, count }): [string, string] => [what, String(count)])
   ]
   const width = Math.max(...rows.map(([name]) => name.length))

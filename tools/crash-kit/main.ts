@@ -54,9 +54,9 @@ async function run ({ seconds, seed, brokers, dir, bug, keep }: Options): Promis
     await actors.heal()
     await setTimeout(1000) // commands meet healthy servers again
     const record = await load.stop()
-    const settledMs = await untilSettled({ ...ports, all }, healed, say)
-    const verdict = await check(env, record, urls.queries[0]!)
-    console.log(`\n${verdictTable({ seed, seconds, brokers, chaos: told, record, settledMs, verdict })}`)
+    const settled = await untilSettled({ ...ports, all }, healed, say)
+    const verdict = await check(env, record, settled, urls.queries[0]!)
+    console.log(`\n${verdictTable({ seed, seconds, brokers, chaos: told, record, settled, verdict })}`)
     return verdict.every(({ count }) => count === 0)
   } finally {
     await actors.stop()

@@ -8,31 +8,41 @@ const settleMs = 60_000 // twice what a recovery may take: what was written whil
 const pollMs = 200
 const patienceMs = 5000 // what takes longer is told, as often
 
-/** @returns how long after `since` it was so, in milliseconds; `say` is told what is waited for */
-export async function untilSettled (ports: Settling, since: number, say: (line: string) => void): Promise<number> {
+/** How long after `since` all was well, in milliseconds; or what was waited for in vain. */
+export interface Settled { readonly afterMs: number, readonly unsettled?: string }
+
+/** Waits until it is so; `say` is told what is waited for. */
+export async function untilSettled (ports: Settling, since: number, say: (line: string) => void): Promise<Settled> {
   const end = Date.now() + settleMs
   let why = ''
   let told = Date.now()
   while (Date.now() < end) {
     try {
       why = await whyNotReady(ports)
-      if (why === '' && await figure(ports.RELAY_PORT, 'bifold_relay_lag_events') === 0 && await figure(ports.PROJECTOR_PORT, 'bifold_projector_lag_events') === 0) return Date.now() - since
+      if (why === '') why = await lag(ports)
+      if (why === '') return { afterMs: Date.now() - since }
     } catch (error) {
       why = (error as Error).message
     }
     if (Date.now() - told > patienceMs) {
-      say(`waiting: ${why || 'the lag remains'}`)
+      say(`waiting: ${why}`)
       told = Date.now()
     }
     await setTimeout(pollMs)
   }
-  throw new Error(`it did not recover within ${settleMs / 1000} s: ${why || 'the lag remains'}`)
+  return { afterMs: Date.now() - since, unsettled: why }
 }
 
 /** What the apps say, if one of them is not ready; else nothing. */
 export async function whyNotReady ({ all }: Pick<Settling, 'all'>): Promise<string> {
   const reasons = await Promise.all(all.map(async port => await unready(port)))
   return reasons.join(' ').trim()
+}
+
+/** How many events the relay and the projector are behind, if they are. */
+async function lag ({ RELAY_PORT, PROJECTOR_PORT }: Settling): Promise<string> {
+  const [relay, projector] = [await figure(RELAY_PORT, 'bifold_relay_lag_events'), await figure(PROJECTOR_PORT, 'bifold_projector_lag_events')]
+  return relay === 0 && projector === 0 ? '' : `the relay is ${relay} events behind, the projector ${projector}`
 }
 
 async function unready (port: number): Promise<string> {
