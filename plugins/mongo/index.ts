@@ -9,6 +9,9 @@ export { isOutage } from './outage.ts'
 
 export interface MongoOptions { url: string, connectionsMax?: number }
 
+/** How our connections are called in MongoDB. */
+export const appName = 'bifold'
+
 const againMs = 200 // after a first connection that failed
 const selectMs = 2000 // a primary is found within, or the server is away
 const staleMs = 15_000 // a primary that another was elected after steps down within 10 s
@@ -63,5 +66,5 @@ class Client extends MongoClient {
 
 /** A client that connects at its first command; what it writes is on a majority's disks (journalled: the fast way too, see docs/decisions). */
 export function connect (url: string, maxPoolSize = connectionsMax, staleMsMax = staleMs): MongoClient {
-  return new Client(url, { appName: 'bifold', maxPoolSize, serverSelectionTimeoutMS: selectMs, writeConcern: { w: 'majority' }, readConcern: { level: 'majority' }, ignoreUndefined: true }, staleMsMax)
+  return new Client(url, { appName, maxPoolSize, serverSelectionTimeoutMS: selectMs, writeConcern: { w: 'majority' }, readConcern: { level: 'majority' }, ignoreUndefined: true }, staleMsMax)
 }

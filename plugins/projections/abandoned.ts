@@ -1,0 +1,15 @@
+/** Ends transactions that nobody goes on with: those of a process that was killed, or hangs, hold up its successor for a minute or more, until MongoDB gives them up. */
+import type { Db, UUID } from 'mongodb'
+import { appName } from '@bifold/mongo'
+
+const idleMsMax = 5000 // a transaction is a few messages one after the other; who is silent for so long is dead, or is fenced off when it awakes
+
+/** @returns how many there were; one that comes back is told so by its next message, and does it again */
+export async function endAbandoned (db: Db): Promise<number> {
+  const abandoned = await db.client.db('admin').aggregate<{ lsid: { id: UUID } }>([
+    { $currentOp: { idleSessions: true, idleConnections: false } }, // of our own user, which needs no privilege
+    { $match: { appName, active: false, 'transaction.timeInactiveMicros': { $gt: idleMsMax * 1000 } } }
+  ], { readConcern: { level: 'local' } }).toArray() // it takes no other
+  if (abandoned.length > 0) await db.client.db('admin').command({ killSessions: abandoned.map(({ lsid: { id } }) => ({ id })) })
+  return abandoned.length
+}
