@@ -37,6 +37,11 @@ export interface Build {
   release (): Promise<void>
 }
 
+/** Somebody else is at it. */
+export class BeingBuilt extends Error {
+  constructor (collection: string) { super(`${collection} is being built by somebody else`) }
+}
+
 class Lost extends Error {
   constructor ({ collection }: AnyProjection) { super(`somebody else has taken over the building of ${collection}`) }
 }
@@ -53,7 +58,7 @@ const setAside = (next: string) => `${next}.left`
 /**
  * Makes a read model ours to build. What somebody has left unfinished is settled first: it may have checkpoints then.
  *
- * @throws if somebody else is at it
+ * @throws BeingBuilt
  */
 export async function claim (db: Db, projection: AnyProjection): Promise<Build> {
   const { collection } = projection
@@ -74,7 +79,7 @@ async function take (db: Db, _id: string, { token, next }: Pick<Claim, 'token' |
   const found = (await claims(db).findOneAndUpdate({ _id }, [{
     $set: { token: { $cond: [stale, token, '$token'] }, at: { $cond: [stale, '$$NOW', '$at'] }, next: { $ifNull: ['$next', next] } }
   }], { upsert: true, returnDocument: 'after' }))!
-  if (found.token !== token) throw new Error(`${_id} is being built by somebody else`)
+  if (found.token !== token) throw new BeingBuilt(_id)
   return found.next === next ? undefined : found
 }
 
@@ -183,7 +188,7 @@ async function settle (db: Db, { _id, token, next: left, saved, old }: Claim, mi
   }
   await inTransaction(db, async session => {
     const { matchedCount } = await claims(db).updateOne({ _id, token }, { $set: mine, $unset: { saved: 1, old: 1 } }, { session })
-    if (matchedCount === 0) throw new Error(`${_id} is being built by somebody else`)
+    if (matchedCount === 0) throw new BeingBuilt(_id)
     for (const checkpoint of saved ?? []) await checkpoints(db).insertOne(checkpoint, { session })
     await checkpoints(db).deleteMany({ projection: left }, { session })
     await letters(db).deleteMany({ projection: left }, { session })
