@@ -1,12 +1,14 @@
 /** Writes and checkpoint in one transaction, against the real MongoDB. */
 import t, { type Test } from 'tap'
 import { MongoClient, ObjectId, type Db } from 'mongodb'
-import { insert, projection, replace, update, type AnyProjection, type Document, type Envelope } from '@bifold/cqrs'
+import { forget, insert, note, projection, replace, update, type AnyProjection, type Document, type Envelope } from '@bifold/cqrs'
 import { messageOf } from '@bifold/postgres'
 import { stores } from '@bifold/test'
-import { apply as applyTo, checkpoints, Fenced, type Checkpoint, type Stretch } from './apply.ts'
+import { apply as applyTo, checkpoints, Fenced, type Checkpoint } from './apply.ts'
 import { discard, findLetters, retry } from './dead-letters.ts'
 import { letters, loadParked, type Parked } from './letters.ts'
+import { notes } from './notes.ts'
+import type { Stretch } from './plan.ts'
 
 interface Count extends Document { n?: number }
 interface Counted { type: 'Counted', id: string, data: { by: number } }
@@ -198,4 +200,97 @@ t.test('an event with a name that every object has is known to no projection', a
   const { client, db } = await mongo(t)
   const { letters } = await apply(client, db, counts, stretch([event(0, 'constructor', 'a', {})], 1), undefined)
   t.match(letters, [{ reason: 'no projection knows constructor' }])
+})
+
+interface Sum extends Document { n: number }
+interface Last extends Document { by: number }
+interface Moved { type: 'Moved', id: string, version: number, data: { by: number, also?: string } }
+interface Ended { type: 'Ended', id: string, version: number, data: object }
+
+/** The sum of what each aggregate last said: what it said before has to be known. */
+const sums = projection<Moved | Ended, Sum, Last>({
+  collection: 'sums',
+  indexes: [],
+  notes: ({ id }) => [id],
+  on: {
+    Moved: ({ id, data: { by } }, notes) => [update<Sum>('all', { inc: { n: by - (notes.get(id)?.by ?? 0) } }), note({ _id: id, by })],
+    Ended: ({ id }, notes) => [update<Sum>('all', { inc: { n: -notes.get(id)!.by } }), forget(id)]
+  }
+})
+const sum = async (db: Db) => (await db.collection<Sum>('sums').findOne({ _id: 'all' }))?.n
+
+t.test('a handler sees what earlier events have noted, of the same stretch and of earlier ones', async t => {
+  const { client, db } = await mongo(t)
+  const { checkpoint } = await apply(client, db, sums, stretch([event(0, 'Moved', 'a', { by: 5 }), event(1, 'Moved', 'b', { by: 1 }), event(2, 'Moved', 'a', { by: 3 })], 3), undefined)
+  t.equal(await sum(db), 4)
+  await apply(client, db, sums, stretch([event(3, 'Moved', 'a', { by: 10 }), event(4, 'Ended', 'b', {})], 5), checkpoint)
+  t.equal(await sum(db), 10)
+  t.same(await notes(db, sums).find().sort({ _id: 1 }).toArray(), [{ _id: 'a', note: { _id: 'a', by: 10 }, version: 4 }, { _id: 'b', version: 5 }])
+})
+
+t.test('a note that was not named is not seen: the event is kept as a dead letter', async t => {
+  const { client, db } = await mongo(t)
+  const { letters: kept } = await apply(client, db, { ...sums, notes: () => [] }, stretch([event(0, 'Moved', 'a', { by: 5 })], 1), undefined)
+  t.match(kept, [{ reason: /does not say that Moved sees the note 'a'/ }])
+})
+
+t.test('two partitions that read and change the same notes at once: as one after the other', async t => {
+  const { db } = await mongo(t)
+  await db.createCollection('sums')
+  await notes(db, sums).insertOne({ _id: 'shared', note: { _id: 'shared' } })
+  /** Each event adds one to a note of both partitions, and shows what it found there: no two find the same. */
+  const found = projection<Moved, Sum, Sum>({
+    ...sums as object,
+    collection: 'sums',
+    indexes: [],
+    notes: () => ['shared'],
+    on: {
+      Moved: ({ id, version }, notes) => {
+        const n = (notes.get('shared')?.n ?? 0) + 1
+        return [note({ _id: 'shared', n }), insert<Sum>({ _id: `${id}-${version}`, n })]
+      }
+    }
+  })
+  const run = async (partition: number) => {
+    let from: Checkpoint | undefined
+    for (let offset = 0; offset < 30; offset++) {
+      from = (await applyTo({ db, projection: found, parked: new Map() }, { ...stretch([event(offset, 'Moved', `p${partition}`, { by: 1 })], offset + 1), partition }, from)).checkpoint
+    }
+  }
+  await Promise.all([run(0), run(1)])
+  const numbers = (await db.collection<Sum>('sums').find().toArray()).map(({ n }) => n)
+  t.same(numbers.sort((a, b) => a - b), Array.from({ length: 60 }, (_, index) => index + 1))
+})
+
+t.test('a note that is only read is not changed by another meanwhile', async t => {
+  const { db } = await mongo(t)
+  for (const name of ['sums', 'sums.notes']) await db.createCollection(name)
+  /** Whoever comes first is the first, and the other sees it: each notes itself, and reads the other. */
+  const first = projection<Moved, Document & { first: boolean }, Document>({
+    collection: 'sums',
+    indexes: [],
+    notes: ({ id, data: { also } }) => [id, also!],
+    on: { Moved: ({ id, data: { also } }, notes) => [insert({ _id: id, first: notes.get(also!) === undefined }), note({ _id: id })] }
+  })
+  for (let round = 0; round < 15; round++) {
+    const run = async (partition: number, id: string, also: string) => {
+      const [from] = await checkpoints(db).find({ partition }).toArray()
+      await applyTo({ db, projection: first, parked: new Map() }, { ...stretch([event(round, 'Moved', id, { by: 1, also })], round + 1), partition }, from)
+    }
+    await Promise.all([run(0, `a${round}`, `b${round}`), run(1, `b${round}`, `a${round}`)])
+    t.equal(await db.collection('sums').countDocuments({ _id: { $in: [`a${round}`, `b${round}`] as never[] }, first: true }), 1)
+  }
+})
+
+t.test('the version of an aggregate is kept where no document shows it', async t => {
+  const { client, db } = await mongo(t)
+  const shown = projection<Moved | Ended, Document & { version: number }>({
+    collection: 'sums',
+    indexes: [],
+    on: { Moved: ({ id, version }) => replace({ _id: id, version }), Ended: ({ id }) => ({ op: 'remove', id }) }
+  })
+  const { checkpoint } = await apply(client, db, shown, stretch([event(0, 'Moved', 'a', { by: 1 }), event(1, 'Moved', 'b', { by: 1 })], 2), undefined)
+  t.equal(await notes(db, shown).countDocuments(), 0)
+  await apply(client, db, shown, stretch([event(2, 'Ended', 'a', {})], 3), checkpoint)
+  t.same(await notes(db, shown).find().toArray(), [{ _id: 'a', version: 3 }])
 })

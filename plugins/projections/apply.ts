@@ -1,9 +1,11 @@
 /** Applies a stretch of one partition to one projection: its writes and its checkpoint in one MongoDB transaction. */
 import { setTimeout } from 'node:timers/promises'
-import { MongoError, MongoServerError, type AnyBulkWriteOperation, type ClientSession, type Db, type ObjectId } from 'mongodb'
-import type { AnyProjection, Change, Document, Envelope } from '@bifold/cqrs'
+import { MongoError, MongoServerError, type AnyBulkWriteOperation, type ClientSession, type Db } from 'mongodb'
+import type { AnyProjection, Change, Document } from '@bifold/cqrs'
 import { fold } from './fold.ts'
-import { keepLetters, makeLetter, Outdated, park, type Letter, type Parked, type RawMessage } from './letters.ts'
+import { keepLetters, Outdated, type Letter, type Parked } from './letters.ts'
+import { notesName, openNotes, unshown, writeNotes, type Notebook } from './notes.ts'
+import { adopt, asReplace, headIn, parking, plan, type Plan, type Stretch } from './plan.ts'
 import { inTransaction } from './transaction.ts'
 
 /** How far a projection has got in a partition. */
@@ -26,23 +28,13 @@ export async function unbuilt (db: Db, topic: string, partitions: readonly { rea
   const ids = partitions.flatMap(({ partition }) => projections.map(projection => checkpointId(projection, topic, partition)))
   const [seen, there] = await Promise.all([
     checkpoints(db).distinct('projection', { _id: { $in: ids } }),
-    db.listCollections({ name: { $in: projections.map(({ collection }) => collection) } }, { nameOnly: true }).map(({ name }) => name).toArray()
+    db.listCollections({ name: { $in: projections.flatMap(collectionsOf) } }, { nameOnly: true }).map(({ name }) => name).toArray()
   ])
-  return projections.filter(({ collection }) => !seen.includes(collection) || !there.includes(collection))
+  return projections.filter(projection => !seen.includes(projection.collection) || !collectionsOf(projection).every(name => there.includes(name)))
 }
 
-/** An event with the message that it came in. */
-export interface Received { readonly message: RawMessage, readonly envelope: Envelope }
-
-/** Consecutive messages of one partition: events to apply, and messages that nobody can read, with the reason. */
-export interface Stretch {
-  readonly topic: string
-  readonly partition: number
-  readonly events: readonly Received[]
-  readonly unreadable: readonly { readonly message: RawMessage, readonly reason: string }[]
-  /** The message after the last. */
-  readonly next: number
-}
+/** Without which a projection cannot go on. */
+const collectionsOf = ({ collection, notes }: AnyProjection): string[] => [collection, ...notes === undefined ? [] : [notesName(collection)]]
 
 /** What a stretch is applied to; the parked aggregates grow with what cannot be applied. */
 export interface Target { readonly db: Db, readonly projection: AnyProjection, readonly parked: Parked }
@@ -69,15 +61,15 @@ export const checkpointId = ({ collection }: AnyProjection, topic: string, parti
  */
 export async function apply (target: Target, stretch: Stretch, from: Checkpoint | undefined): Promise<{ checkpoint: Checkpoint, letters: readonly Letter[] }> {
   const to = moved(target, stretch, from, stretch.events.at(-1)?.envelope.sequence ?? from?.sequence ?? '', stretch.next)
-  const planned = plan(target, stretch, stretch)
+  let planned: Plan | undefined
   try {
-    await commit(target, { from, to, changes: fold(planned.changes), kept: planned.letters, headOf: headIn(target, planned) })
+    await commit(target, { from, to, events: stretch.events, plan: notebook => (planned = plan(target, stretch, stretch, notebook)) })
   } catch (error) {
     if (!isOfChange(error, planned)) throw error
     return await applySingly(target, stretch, from)
   }
-  adopt(target, planned)
-  return { checkpoint: to, letters: planned.letters }
+  adopt(target, planned!)
+  return { checkpoint: to, letters: planned!.letters }
 }
 
 /** Finds the events that MongoDB refuses by applying one message at a time. */
@@ -91,19 +83,20 @@ async function applySingly (target: Target, stretch: Stretch, from: Checkpoint |
   for (const [index, { message, envelope, part }] of parts.entries()) {
     const last = index === parts.length - 1
     const to = moved(target, stretch, at, envelope?.sequence ?? at?.sequence ?? '', last ? stretch.next : Number(message.offset) + 1)
-    let planned = plan(target, stretch, part)
+    let [planned, refusal]: [Plan | undefined, Error | undefined] = [undefined, undefined]
     for (let tried = 1; ; tried++) {
+      const own = (notebook: Notebook): Plan => refusal === undefined ? plan(target, stretch, part, notebook) : parking(target, stretch, part.events[0]!, refusal.message, tries.max)
       try {
-        await commit(target, { from: at, to, changes: fold(planned.changes).map(asReplace), kept: planned.letters, headOf: headIn(target, planned) })
+        await commit(target, { from: at, to, events: part.events, plan: notebook => (planned = own(notebook)), change: asReplace })
         break
       } catch (error) {
         if (!isOfChange(error, planned)) throw error
         if (tried < tries.max) await setTimeout(tries.pauseMs)
-        else planned = parking(target, stretch, part.events[0]!, (error as Error).message, tried)
+        else refusal = error as Error
       }
     }
-    adopt(target, planned)
-    letters.push(...planned.letters)
+    adopt(target, planned!)
+    letters.push(...planned!.letters)
     at = to
   }
   return { checkpoint: at!, letters }
@@ -117,72 +110,17 @@ const moved = ({ projection }: Target, stretch: Stretch, from: Checkpoint | unde
 
 export const versionOf = ({ version = 1 }: AnyProjection): number => version
 
-/** What messages come to: changes, letters for those that cannot be read or applied, and the aggregates that those park. */
-interface Plan { readonly changes: readonly Change[], readonly letters: readonly Letter[], readonly newly: Parked }
-
-function plan (target: Target, stretch: Stretch, { events, unreadable }: Pick<Stretch, 'events' | 'unreadable'>): Plan {
-  const { projection, parked } = target
-  const changes: Change[] = []
-  const letters = unreadable.map(({ message, reason }) => makeLetter(projection, stretch, { message, reason, tries: 1, waits: false }))
-  const newly: Parked = new Map()
-  for (const received of events) {
-    const { message, envelope } = received
-    if (parked.has(envelope.id) || newly.has(envelope.id)) {
-      letters.push(makeLetter(projection, stretch, { message, envelope, reason: 'an earlier event of the aggregate was not applied', tries: 0, waits: true }))
-      continue
-    }
-    try {
-      changes.push(...changesOf(projection, envelope))
-    } catch (error) {
-      const letter = refused(projection, stretch, received, (error as Error).message, 1)
-      letters.push(letter)
-      park(newly, envelope.id, letter._id, parked.size)
-    }
-  }
-  return { changes, letters, newly }
+interface Move {
+  readonly from: Checkpoint | undefined
+  readonly to: Checkpoint
+  readonly events: Stretch['events']
+  /** Made anew whenever the transaction begins again. */
+  readonly plan: (notebook: Notebook) => Plan
+  readonly change?: (change: Change) => Change
 }
 
-/** The letter of an event that parks its aggregate. */
-const refused = (projection: AnyProjection, stretch: Stretch, { message, envelope }: Received, reason: string, tries: number): Letter =>
-  makeLetter(projection, stretch, { message, envelope, reason, tries, waits: false })
-
-/** A plan for an event that MongoDB refuses. */
-function parking ({ projection, parked }: Target, stretch: Stretch, received: Received, reason: string, tries: number): Plan {
-  const letter = refused(projection, stretch, received, reason, tries)
-  const newly: Parked = new Map()
-  park(newly, received.envelope.id, letter._id, parked.size)
-  return { changes: [], letters: [letter], newly }
-}
-
-const headIn = ({ parked }: Target, { newly }: Plan) => (aggregateId: string): ObjectId => (newly.get(aggregateId) ?? parked.get(aggregateId))!
-
-function adopt ({ parked }: Target, { newly }: Plan) {
-  for (const [aggregateId, head] of newly) parked.set(aggregateId, head)
-}
-
-/**
- * Whether a projection has to do with events of a type: with those that it knows, and with those that no module declares, whose
- * aggregates wait for a projector that knows them.
- */
-export const concerns = ({ on }: AnyProjection, declared: ReadonlySet<string>, type: string): boolean => Object.hasOwn(on, type) || !declared.has(type)
-
-/** @throws what the projection threw, or that nobody knows the event */
-export function changesOf ({ on, collection }: AnyProjection, envelope: Envelope): Change[] {
-  const handle = Object.hasOwn(on, envelope.type) ? on[envelope.type] : undefined // a stranger's event may have the name of what every object has
-  if (handle === undefined) throw new Error(`no projection knows ${envelope.type}`)
-  try {
-    return [handle(envelope as never)].flat()
-  } catch (cause) {
-    throw new Error(`the projection ${collection} threw: ${(cause as Error).message}`, { cause })
-  }
-}
-
-/** A document that was there already, as after a restored backup, is replaced: the event is the truth. */
-export const asReplace = (change: Change): Change => change.op === 'insert' ? { ...change, op: 'replace' } : change
-
-interface Move { readonly from: Checkpoint | undefined, readonly to: Checkpoint, readonly changes: readonly Change[], readonly kept: readonly Letter[], readonly headOf: (aggregateId: string) => ObjectId }
-
-async function commit ({ db, projection }: Target, { from, to, changes, kept, headOf }: Move) {
+async function commit (target: Target, { from, to, events, plan, change = each => each }: Move) {
+  const { db, projection } = target
   await inTransaction(db, async session => {
     // First the fence: who has lost the partition stops before it writes.
     if (from === undefined) {
@@ -193,8 +131,12 @@ async function commit ({ db, projection }: Target, { from, to, changes, kept, he
       const { matchedCount } = await checkpoints(db).updateOne({ _id, offset, sequence, build: build ?? { $exists: false } }, { $set: to }, { session })
       if (matchedCount === 0) throw new Fenced(to._id)
     }
+    const notebook = await openNotes(db, session, projection, events.map(({ envelope }) => envelope))
+    const planned = plan(notebook)
+    const changes = fold(planned.changes).map(change)
     await write(db, session, projection, changes)
-    await keepLetters(db, session, kept, headOf)
+    await writeNotes(db, session, projection, notebook.written(), unshown(planned.versions, changes))
+    await keepLetters(db, session, planned.letters, headIn(target, planned))
   })
 }
 
@@ -219,7 +161,10 @@ function operation ({ message }: AnyProjection, change: Change): AnyBulkWriteOpe
     case 'insert': return { insertOne: { document: stored(change.doc) } }
     case 'replace': return { replaceOne: { filter, replacement: stored(change.doc), upsert: true } }
     // The message of before is wrong now; the query service makes it from the document.
-    case 'update': return { updateOne: { filter, update: { $set: change.set, $inc: change.inc, ...message === undefined ? {} : { $unset: { _message: 1 } } }, upsert: true } }
+    case 'update': {
+      const $unset = Object.fromEntries([...change.unset, ...message === undefined ? [] : ['_message']].map(path => [path, 1 as const]))
+      return { updateOne: { filter, update: { $set: change.set, $inc: change.inc, $unset } as object, upsert: true } }
+    }
     case 'remove': return { deleteOne: { filter } }
   }
 }
@@ -228,7 +173,7 @@ function operation ({ message }: AnyProjection, change: Change): AnyBulkWriteOpe
 const refusals = new Set([2, 9, 14, 28, 40, 52, 56, 57, 66, 121, 10334, 11000, 17280, 17419])
 
 /** True if a change was refused. What is refused where there is none, such as a letter, cannot be helped by keeping it as a letter. */
-const isOfChange = (error: unknown, { changes }: Plan): boolean => changes.length > 0 && isRefusal(error)
+const isOfChange = (error: unknown, planned: Plan | undefined): boolean => (planned?.versions.size ?? 0) > 0 && isRefusal(error)
 
 /** True if the document is at fault: the server says so, or the driver cannot even write it as BSON. Everything else is tried again. */
 export function isRefusal (error: unknown): boolean {

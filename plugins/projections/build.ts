@@ -10,9 +10,10 @@ import type { FastifyBaseLogger } from 'fastify'
 import { envelopeOf, type AnyProjection, type EventRow } from '@bifold/cqrs'
 import { partitionOf } from '@bifold/kafka'
 import { messageOf, snapshotEvents, type EventLogSnapshot } from '@bifold/postgres'
-import { apply, checkpoints, concerns, makeCheckpoint, type Checkpoint, type Received, type Target } from './apply.ts'
+import { apply, checkpoints, makeCheckpoint, type Checkpoint, type Target } from './apply.ts'
 import type { Build } from './claim.ts'
 import { letters } from './letters.ts'
+import { concerns, type Received } from './plan.ts'
 import { inTransaction } from './transaction.ts'
 
 export interface BuildOptions {

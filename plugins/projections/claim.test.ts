@@ -8,6 +8,7 @@ import { claim, install } from './claim.ts'
 import { retry } from './dead-letters.ts'
 import { fillEmpty } from './fill.ts'
 import { letters, makeLetter } from './letters.ts'
+import { notes } from './notes.ts'
 
 const counts: AnyProjection = projection<any, any>({ collection: 'counts', indexes: [], on: {} })
 const at = { topic: 'topic', partition: 0 }
@@ -24,6 +25,8 @@ async function built (t: Test) {
   const build = await claim(db, counts)
   t.teardown(async () => await build.release())
   await db.collection(build.next.collection).insertOne({ of: 'new' })
+  await notes(db, counts).insertOne({ _id: 'live', version: 1 })
+  await notes(db, build.next).insertOne({ _id: 'new', version: 2 })
   await checkpoints(db).insertOne(makeCheckpoint(build.next, at, 'b', 2))
   const letter = (of: AnyProjection, offset: number, aggregateId?: string) => {
     const message = { offset: String(offset), timestamp: '0', key: null, value: null }
@@ -31,8 +34,8 @@ async function built (t: Test) {
     return makeLetter(of, at, { message, ...envelope, reason: 'for a reason', tries: 1, waits: false })
   }
   const stale = async () => await db.collection('builds').updateOne({}, { $set: { at: new Date(0) } })
-  const shown = async () => ({ docs: (await db.collection('counts').find().toArray()).map(({ of }) => of as string), checkpoints: (await checkpoints(db).find().toArray()).map(({ _id, offset }) => `${_id} ${offset}`) })
-  const collections = async () => (await db.listCollections({ name: /\.(build|old)-/ }).toArray()).map(({ name }) => name)
+  const shown = async () => ({ docs: (await db.collection('counts').find().toArray()).map(({ of }) => of as string), notes: (await notes(db, counts).find().toArray()).map(({ _id }) => _id), checkpoints: (await checkpoints(db).find().toArray()).map(({ _id, offset }) => `${_id} ${offset}`) })
+  const collections = async () => (await db.listCollections({ name: /\.(build|old)-/ }).toArray()).map(({ name }) => name).sort()
   return { db, build, letter, stale, shown, collections }
 }
 
@@ -54,7 +57,7 @@ t.test('the switch', async t => {
     t.match(live, [{ checkpoints: [{ offset: 1 }] }])
     t.equal(await checkpoints(db).countDocuments({ projection: 'counts' }), 0, 'nobody works on it meanwhile')
   })
-  t.same(await shown(), { docs: ['new'], checkpoints: ['counts/topic/0 2'] })
+  t.same(await shown(), { docs: ['new'], notes: ['new'], checkpoints: ['counts/topic/0 2'] })
   t.equal(await db.collection('builds').countDocuments(), 0)
 })
 
@@ -94,8 +97,8 @@ t.test('killed while the live one stands still: that goes on where it stood', as
   await t.rejects(claim(db, counts), { message: /is being built by somebody else/ })
   await stale()
   const again = await claim(db, counts)
-  t.same(await shown(), { docs: ['live'], checkpoints: ['counts/topic/0 1'] })
-  t.same(await collections(), [again.next.collection])
+  t.same(await shown(), { docs: ['live'], notes: ['live'], checkpoints: ['counts/topic/0 1'] })
+  t.same(await collections(), [again.next.collection, `${again.next.collection}.notes`])
   await again.release()
   t.same(await collections(), [])
   t.equal(await db.collection('builds').countDocuments(), 0)
@@ -107,7 +110,7 @@ t.test('killed after the renaming: it is brought to its end', async t => {
   await db.renameCollection(build.next.collection, 'counts', { dropTarget: true })
   await stale()
   const again = await claim(db, counts)
-  t.same(await shown(), { docs: ['new'], checkpoints: ['counts/topic/0 2'] })
+  t.same(await shown(), { docs: ['new'], notes: ['new'], checkpoints: ['counts/topic/0 2'] })
   await again.release()
   t.equal(await db.collection('builds').countDocuments(), 0)
 })
@@ -119,7 +122,7 @@ t.test('the server killed between the two renames: what was live is so again', a
   await db.renameCollection('counts', 'counts.old-0')
   await stale()
   const again = await claim(db, counts)
-  t.same(await shown(), { docs: ['live'], checkpoints: ['counts/topic/0 1'] })
+  t.same(await shown(), { docs: ['live'], notes: ['live'], checkpoints: ['counts/topic/0 1'] })
   await again.release()
   t.same(await collections(), [])
 })
@@ -131,7 +134,7 @@ t.test('frozen while the live one stood still, and thawed when somebody else has
     const again = await claim(db, counts)
     t.teardown(async () => await again.release())
   }))
-  t.same(await shown(), { docs: ['live'], checkpoints: ['counts/topic/0 1'] })
+  t.same(await shown(), { docs: ['live'], notes: ['live'], checkpoints: ['counts/topic/0 1'] })
 })
 
 t.test('frozen until somebody else had taken over, and what has its name is not what it built any more: it renames nothing', async t => {
@@ -142,7 +145,7 @@ t.test('frozen until somebody else had taken over, and what has its name is not 
     t.teardown(async () => await again.release())
     await db.collection(build.next.collection).insertOne({ of: 'part of the new' })
   }), { message: /somebody else has taken over/ })
-  t.same(await shown(), { docs: ['live'], checkpoints: ['counts/topic/0 1'] })
+  t.same(await shown(), { docs: ['live'], notes: ['live'], checkpoints: ['counts/topic/0 1'] })
 })
 
 t.test('a claim that is renewed is left alone, also by one whose clock is fast', async t => {

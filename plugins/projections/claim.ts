@@ -8,6 +8,7 @@ import type { AnyProjection } from '@bifold/cqrs'
 import { checkpoints, type Checkpoint } from './apply.ts'
 import { isThere, nameToKeep, takePlace } from './grace.ts'
 import { letters, Outdated } from './letters.ts'
+import { notesName } from './notes.ts'
 import { inTransaction } from './transaction.ts'
 
 /** In MongoDB, for as long as a read model is being built; `_id` is its collection. */
@@ -67,7 +68,7 @@ export async function claim (db: Db, projection: AnyProjection): Promise<Build> 
   if (left !== undefined && await settle(db, left, mine) === 'finished') return await claim(db, projection)
   // What a builder wrote that was frozen, and thawed when all was over.
   for await (const { name } of db.listCollections({ name: { $regex: `^${collection}\\.build-` } }, { nameOnly: true })) await db.collection(name).drop()
-  await db.createCollection(mine.next)
+  for (const name of [mine.next, notesName(mine.next)]) await db.createCollection(name)
   return hold(db, projection, mine)
 }
 
@@ -152,8 +153,10 @@ async function standStill (db: Db, build: Build): Promise<Checkpoint[]> {
   })
 }
 
-/** After the renaming: the checkpoints and dead letters of the new one are those of the read model. */
+/** After the renaming: the notes, checkpoints and dead letters of the new one are those of the read model. */
 async function finish (db: Db, collection: string, next: string): Promise<void> {
+  // Readers ask the notes which version is shown, and then read: those of the old one claim no more than the new one shows.
+  await renamed(db, notesName(next), notesName(collection), { dropTarget: true })
   await inTransaction(db, async session => {
     const left = await claims(db).findOneAndDelete({ _id: collection, next }, { session })
     if (left === null) return // somebody has done it
@@ -177,10 +180,7 @@ async function settle (db: Db, { _id, token, next: left, saved, old }: Claim, mi
   if (old !== undefined && await isThere(db, old) && !await isThere(db, _id)) await db.renameCollection(old, _id)
   // Out of the way of a builder that was only frozen, and would rename it yet.
   if (left !== '' && !await isThere(db, setAside(left))) {
-    const moved = await db.renameCollection(left, setAside(left)).then(() => true, (error: { code?: number }) => {
-      if (error.code !== namespaceNotFound) throw error
-      return false
-    })
+    const moved = await renamed(db, left, setAside(left))
     if (!moved && saved !== undefined) {
       await finish(db, _id, left)
       return 'finished'
@@ -193,6 +193,14 @@ async function settle (db: Db, { _id, token, next: left, saved, old }: Claim, mi
     await checkpoints(db).deleteMany({ projection: left }, { session })
     await letters(db).deleteMany({ projection: left }, { session })
   })
-  if (left !== '') await db.collection(setAside(left)).drop()
+  if (left !== '') for (const name of [setAside(left), notesName(left)]) await db.collection(name).drop()
   return 'undone'
+}
+
+/** @returns false if it is not there */
+async function renamed (db: Db, from: string, to: string, options = {}): Promise<boolean> {
+  return await db.renameCollection(from, to, options).then(() => true, (error: { code?: number }) => {
+    if (error.code !== namespaceNotFound) throw error
+    return false
+  })
 }

@@ -1,10 +1,12 @@
 /** What people do with dead letters: look, apply them again in their order, or discard the one in front. The projector may be at work meanwhile. */
 import { ObjectId, type ClientSession, type Db, type WithId } from 'mongodb'
 import { readMessage, type AnyProjection } from '@bifold/cqrs'
-import { asReplace, changesOf, isRefusal, write } from './apply.ts'
+import { isRefusal, write } from './apply.ts'
 import { unlessSwitching } from './claim.ts'
 import { fold } from './fold.ts'
 import { letters, messageOf, type Letter } from './letters.ts'
+import { openNotes, unshown, writeNotes } from './notes.ts'
+import { asReplace, changesOf } from './plan.ts'
 import { inTransaction } from './transaction.ts'
 
 export type { Letter } from './letters.ts'
@@ -52,9 +54,12 @@ export async function retry (db: Db, projection: AnyProjection, aggregateId: str
 async function applyLetters (db: Db, session: ClientSession, projection: AnyProjection, aggregateId: string, size: number) {
   await unlessSwitching(db, session, projection)
   const found = await letters(db).find({ projection: projection.collection, aggregateId }, { session }).sort({ sequence: 1, version: 1 }).limit(size).toArray()
-  const changes = fold(found.flatMap(letter => changesOf(projection, readMessage(messageOf(letter))))).map(asReplace)
+  const events = found.map(letter => readMessage(messageOf(letter)))
+  const notebook = await openNotes(db, session, projection, events)
+  const changes = fold(events.flatMap(event => changesOf(projection, event, notebook))).map(asReplace)
   const left = await remove(db, session, found)
   await write(db, session, projection, changes)
+  await writeNotes(db, session, projection, notebook.written(), unshown(new Map(events.map(({ id, version }) => [id, version])), changes))
   return { done: found.length, left }
 }
 

@@ -2,9 +2,10 @@
 import type { Db } from 'mongodb'
 import { epochOf, generationOf, isSequence, readMessage, UnreadableMessage, type AnyProjection } from '@bifold/cqrs'
 import { makeAuditor, type Auditor } from './audit.ts'
-import { apply, checkpointId, checkpoints, concerns, versionOf, unbuilt, type Checkpoint, type Received, type Stretch } from './apply.ts'
+import { apply, checkpointId, checkpoints, versionOf, unbuilt, type Checkpoint } from './apply.ts'
 import type { ConsumeOptions } from './consume.ts'
 import { loadParked, type Letter, type Parked, type RawMessage } from './letters.ts'
+import { concerns, type Received, type Stretch } from './plan.ts'
 
 /** Where each projection stands in a partition, and where reading has to begin for all of them. */
 export interface Positions { readonly byProjection: Map<AnyProjection, Position>, readonly auditor: Auditor, start: number }
