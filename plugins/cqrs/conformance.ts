@@ -44,29 +44,17 @@ export function testModule (t: Test, module: Module): void {
   for (const aggregate of module.aggregates) {
     t.test(`a story of ${aggregate.name} goes through the envelope into every projection`, async t => {
       const story = tell(module, aggregate)
-      const written = new Map<string, Map<string, unknown>>() // what each projection has noted
+      const project = projecting(t, module)
       t.ok(story.length > 0, 'the examples lead to events')
       story.forEach(({ fact, state, before }, index) => {
         t.ok(compile(aggregate.events[fact.type]!.schema)(fact.data), `${fact.type} fits its schema`)
         t.same(aggregate.evolve[fact.type](before, fact.data), state, 'evolving twice from one state gives one state')
         const envelope = throughEnvelope(aggregate, fact, aggregate.record(state), index + 1)
         t.same({ type: envelope.type, data: envelope.data, record: envelope.record }, { type: fact.type, data: fact.data, record: aggregate.record(state) })
-        for (const { collection, on, notes = () => [] } of module.projections) {
-          if (!(fact.type in on)) continue
-          const noted = written.get(collection) ?? written.set(collection, new Map<string, unknown>()).get(collection)!
-          const seen = notes(envelope as never)
-          const get = (id: string) => {
-            t.ok(seen.includes(id), `${collection} names the notes that ${fact.type} sees`)
-            return noted.get(id) as never
-          }
-          for (const change of [on[fact.type]!(envelope as never, { get })].flat()) {
-            t.match(change, { op: /^(insert|replace|update|remove|note|forget)$/, id: String }, `${collection} takes ${fact.type}`)
-            if (change.op === 'note') noted.set(change.id, change.doc)
-            if (change.op === 'forget') noted.delete(change.id)
-          }
-        }
+        project(envelope)
       })
     })
+
     t.test(`a projection takes all events of ${aggregate.name}, or none: else nobody knew which version it shows`, async t => {
       const types = Object.keys(aggregate.events)
       for (const { collection, on } of module.projections) {
@@ -82,6 +70,27 @@ export function testModule (t: Test, module: Module): void {
         t.ok(story.some(({ state }) => typeof value(state) === 'string'), `the examples show ${constraint}`)
       }
     })
+  }
+}
+
+/** Hands events to each projection of the module that takes them, with what it has noted before. */
+function projecting (t: Test, module: Module) {
+  const written = new Map(module.projections.map(({ collection }) => [collection, new Map<string, unknown>()]))
+  return (event: { type: string }) => {
+    for (const { collection, on, notes = () => [] } of module.projections) {
+      if (!(event.type in on)) continue
+      const noted = written.get(collection)!
+      const seen = notes(event as never)
+      const get = (id: string) => {
+        t.ok(seen.includes(id), `${collection} names the notes that ${event.type} sees`)
+        return noted.get(id) as never
+      }
+      for (const change of [on[event.type]!(event as never, { get })].flat()) {
+        t.match(change, { op: /^(insert|replace|update|remove|note|forget)$/, id: String }, `${collection} takes ${event.type}`)
+        if (change.op === 'note') noted.set(change.id, change.doc)
+        if (change.op === 'forget') noted.delete(change.id)
+      }
+    }
   }
 }
 
