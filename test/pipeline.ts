@@ -36,6 +36,7 @@ export interface Settings {
   EVENTS_TOPIC: string
   RELAY_MODE: RelayMode
   LAG_MAX_SECONDS: number
+  TOKEN_SECRET: string
   GATEWAY_PORT: number
   RELAY_PORT: number
   PROJECTOR_PORT: number
@@ -121,6 +122,7 @@ export async function stores (t: Test, dir = testStack): Promise<Settings> {
     EVENTS_TOPIC: name,
     RELAY_MODE: 'wal',
     LAG_MAX_SECONDS: 300,
+    TOKEN_SECRET: name,
     GATEWAY_PORT: 0,
     RELAY_PORT: 0,
     PROJECTOR_PORT: 0,

@@ -6,8 +6,8 @@ import openapi from '@bifold/openapi'
 import postgres from '@bifold/postgres'
 import type { Config } from './config.ts'
 
-export async function gateway (app: FastifyInstance, { POSTGRES_URL }: Config) {
+export async function gateway (app: FastifyInstance, { POSTGRES_URL, TOKEN_SECRET }: Config) {
   await app.register(openapi, { title: 'Bifold commands', description: 'The command side: what is answered with 2xx is committed.' })
   await app.register(postgres, { url: POSTGRES_URL, modules })
-  await app.register(commands, { modules })
+  await app.register(commands, { modules, tokenSecret: TOKEN_SECRET })
 }

@@ -3,7 +3,8 @@ import { loadConfig, setting } from '@bifold/service'
 
 export const config = () => loadConfig({
   POSTGRES_URL: setting.url('Where the commands are committed'),
-  GATEWAY_PORT: setting.port(3000)
+  GATEWAY_PORT: setting.port(3000),
+  TOKEN_SECRET: setting.tokenSecret()
 })
 
 export type Config = ReturnType<typeof config>

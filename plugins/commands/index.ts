@@ -3,7 +3,7 @@ import fp from 'fastify-plugin'
 import { Counter } from 'prom-client'
 import { Type } from 'typebox'
 import type { RouteOptions } from 'fastify'
-import { compiler, isDomainError, type BoundCommand, type Module } from '@bifold/cqrs'
+import { compiler, isDomainError, writeToken, type BoundCommand, type Module } from '@bifold/cqrs'
 import { responses } from '@bifold/openapi'
 import { dbOf } from '@bifold/postgres'
 import { metricsOf } from '@bifold/service'
@@ -14,12 +14,13 @@ import { newId } from './ids.ts'
 import { removeOldKeys } from './keys.ts'
 import { expectedVersions, Headers, idempotencyKey, traceparent } from './headers.ts'
 
-export interface CommandsOptions { modules: readonly Module[], limits?: Partial<Limits> }
+/** `tokenSecret` is the query service's too: what consistency tokens are signed with. */
+export interface CommandsOptions { modules: readonly Module[], tokenSecret?: string, limits?: Partial<Limits> }
 
 const Id = Type.Object({ id: Type.String({ format: 'uuid' }) })
 const Answer = Type.Object({ id: Type.String({ format: 'uuid' }), version: Type.Integer({ description: 'Rises by one with each event; also the ETag' }) })
 
-export default fp<CommandsOptions>(async (app, { modules, limits }) => {
+export default fp<CommandsOptions>(async (app, { modules, tokenSecret = '', limits }) => {
   const executor = makeExecutor(dbOf(app), metricsOf(app), limits)
   const counter = new Counter({ name: 'bifold_commands_total', help: 'Commands by what became of them', labelNames: ['command', 'outcome'], registers: [metricsOf(app)] })
   takeBodies(app)
@@ -37,12 +38,12 @@ export default fp<CommandsOptions>(async (app, { modules, limits }) => {
           throw error
         }
       }
-      app.route({ ...route(name, module, command, executor, counted), validatorCompiler: ({ schema }) => compile(schema as object) })
+      app.route({ ...route(name, module, command, executor, counted, tokenSecret), validatorCompiler: ({ schema }) => compile(schema as object) })
     }
   }
 }, { name: 'commands', dependencies: ['postgres', 'openapi', 'background'] })
 
-function route (name: string, module: Module, command: BoundCommand, executor: Executor, counted: <T>(work: Promise<T>) => Promise<T>): RouteOptions {
+function route (name: string, module: Module, command: BoundCommand, executor: Executor, counted: <T>(work: Promise<T>) => Promise<T>, tokenSecret: string): RouteOptions {
   const { method, url, summary, input, example, creates } = command
   const hasBody = Object.keys(input.properties).length > 0
   return {
@@ -71,6 +72,7 @@ function route (name: string, module: Module, command: BoundCommand, executor: E
       }))
       request.log.debug({ command: name, ...answer }, 'command committed')
       reply.header('etag', `"${answer.version}"`)
+      reply.header('consistency-token', writeToken(tokenSecret, { aggregate: command.aggregate.name, ...answer }))
       if (replayed) reply.header('idempotency-replayed', 'true')
       if (creates) reply.code(201).header('location', `${url}/${answer.id}`)
       return answer

@@ -71,6 +71,7 @@ export const Cancelled = createError('CANCELLED', 'The caller went away', 499)
 export const TooLarge = createError<[id: string, bytesMax: number]>('TOO_LARGE', "The event of '%s' would be larger than the %s bytes that a message may have", 413)
 export const KeyReused = createError<[key: string]>('IDEMPOTENCY_KEY_REUSED', "Idempotency-Key '%s' was used before for another request", 422)
 export const InvalidPageToken = createError('INVALID_PAGE_TOKEN', 'The page token is not one of this list: same filter, same order, unchanged token', 400, { field: '/pageToken' })
+export const InvalidToken = createError<[why: string]>('INVALID_CONSISTENCY_TOKEN', 'Consistency-Token: %s', 400)
 export const AnswerTooLarge = createError('ANSWER_TOO_LARGE', 'What is asked for is more than one answer may have: ask for fewer ids', 413)
 export const UnreadableMessage = createError<[why: string]>('UNREADABLE_MESSAGE', 'The message cannot be read: %s', 400)
 
@@ -82,5 +83,5 @@ export function invalidInput (what: string, errors: FieldError[]): DomainError {
 /** The errors that Bifold itself throws; each module lists its own. */
 export const platformErrors: readonly DomainErrorClass<never>[] = [
   InvalidInput, InvalidJson, NestedTooDeep, BadRequest, RouteNotFound, BodyTooLarge, HeadersTooLarge, RequestTimeout, UnsupportedMediaType, Internal, VersionMismatch,
-  Overloaded, Unavailable, ReadModelNotReady, DeadlineExceeded, Cancelled, TooLarge, KeyReused, InvalidPageToken, AnswerTooLarge, UnreadableMessage
+  Overloaded, Unavailable, ReadModelNotReady, DeadlineExceeded, Cancelled, TooLarge, KeyReused, InvalidPageToken, InvalidToken, AnswerTooLarge, UnreadableMessage
 ]

@@ -18,6 +18,9 @@ export interface Document { readonly _id: string }
 /** Some fields of a document; `a.b` is a field within a field, as in MongoDB. */
 export type Fields<View> = Partial<View> & { readonly [path: `${string}.${string}`]: unknown }
 
+/** The collection of a read model's notes. */
+export const notesName = (collection: string): string => `${collection}.notes`
+
 /** The notes that a handler sees, as the events before it have left them. */
 export interface Notes<Note extends Document = Document> {
   /** @throws if the projection's `notes` did not name the id for this event */

@@ -1,10 +1,10 @@
 /** Applies a stretch of one partition to one projection: its writes and its checkpoint in one MongoDB transaction. */
 import { setTimeout } from 'node:timers/promises'
 import { MongoError, MongoServerError, type AnyBulkWriteOperation, type ClientSession, type Db } from 'mongodb'
-import type { AnyProjection, Change, Document } from '@bifold/cqrs'
+import { notesName, type AnyProjection, type Change, type Document } from '@bifold/cqrs'
 import { fold } from './fold.ts'
 import { keepLetters, Outdated, type Letter, type Parked } from './letters.ts'
-import { notesName, openNotes, unshown, writeNotes, type Notebook } from './notes.ts'
+import { openNotes, unshown, writeNotes, type Notebook } from './notes.ts'
 import { adopt, asReplace, headIn, parking, plan, type Plan, type Stretch } from './plan.ts'
 import { inTransaction } from './transaction.ts'
 

@@ -4,11 +4,10 @@
  */
 import { randomBytes } from 'node:crypto'
 import type { ClientSession, Db } from 'mongodb'
-import type { AnyProjection } from '@bifold/cqrs'
+import { notesName, type AnyProjection } from '@bifold/cqrs'
 import { checkpoints, type Checkpoint } from './apply.ts'
 import { isThere, nameToKeep, takePlace } from './grace.ts'
 import { letters, Outdated } from './letters.ts'
-import { notesName } from './notes.ts'
 import { inTransaction } from './transaction.ts'
 
 /** In MongoDB, for as long as a read model is being built; `_id` is its collection. */

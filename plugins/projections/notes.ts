@@ -4,7 +4,7 @@
  * the later begins again: a handler never decides on what another is changing.
  */
 import type { AnyBulkWriteOperation, ClientSession, Db } from 'mongodb'
-import type { AnyProjection, Change, Document, Envelope, NoteChange, Notes } from '@bifold/cqrs'
+import { notesName, type AnyProjection, type Change, type Document, type Envelope, type NoteChange, type Notes } from '@bifold/cqrs'
 
 /** In MongoDB; the id is whatever the projection notes something for, or an aggregate's. */
 export interface Noted {
@@ -27,8 +27,6 @@ export interface Notebook {
 }
 
 type NotedChange = 'locked' | { readonly note: Document | undefined }
-
-export const notesName = (collection: string) => `${collection}.notes`
 
 export const notes = (db: Db, { collection }: Pick<AnyProjection, 'collection'>) => db.collection<Noted>(notesName(collection))
 

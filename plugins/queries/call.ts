@@ -6,6 +6,8 @@ import { isOutage } from '@bifold/mongo'
 export interface Call {
   /** Until when it waits, in milliseconds since 1970. */
   readonly deadline: number
+  /** The consistency tokens, as they came. */
+  readonly tokens: readonly string[]
   /** True if nobody waits for the answer any more. */
   gone (): boolean
   /** Calls the listener when the call has ended: it was answered, or nobody waits any more. */

@@ -8,6 +8,10 @@ import type { Call } from './call.ts'
 
 const deadlineMs = 5000 // as for gRPC
 
+const Headers = Type.Object({
+  'consistency-token': Type.Optional(Type.String({ description: 'From the answer to a command: the read waits until it shows that command. Several are separated by commas' }))
+})
+
 /** The route of one query. */
 export function route (name: string, module: Module, answer: Answer): RouteOptions {
   const { url, summary, input } = module.queries[name]!
@@ -21,16 +25,17 @@ export function route (name: string, module: Module, answer: Answer): RouteOptio
       operationId: name,
       summary,
       tags: [module.name],
+      headers: Headers,
       ...inPath.size > 0 ? { params: Type.Pick(input, [...inPath]) } : {},
       querystring: Type.Partial(Type.Object(Object.fromEntries(inQuery))),
       response: responses(200, 'What the read models say', Type.Object({}, { additionalProperties: true }), {
-        400: 'The request is wrong; `errors` names each field', 404: 'It does not exist', 413: 'It is more than one answer may have', 503: 'MongoDB is away, or the read model is being built', 504: 'The deadline passed'
+        400: 'The request is wrong; `errors` names each field', 404: 'It does not exist', 413: 'It is more than one answer may have', 503: 'MongoDB is away, or the read model is being built', 504: 'The deadline passed, or the read model did not show within it what a Consistency-Token names'
       })
     },
     validatorCompiler: () => () => true, // the answer checks the request itself, as it does for gRPC
     handler: async (request, reply) => {
       const fields = { ...fromQuery(request.query as Record<string, unknown>, inQuery), ...request.params as object }
-      const response = await answer(requestType.fromJSON(fields), { deadline: Date.now() + deadlineMs, ...presence(request, reply) })
+      const response = await answer(requestType.fromJSON(fields), { deadline: Date.now() + deadlineMs, tokens: [request.headers['consistency-token'] ?? []].flat(), ...presence(request, reply) })
       return responseType.toJSON(response instanceof Uint8Array ? responseType.decode(response) : response)
     }
   }

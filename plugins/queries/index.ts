@@ -1,11 +1,13 @@
 /** Mounts the modules' queries on gRPC and HTTP. */
 import fp from 'fastify-plugin'
-import type { Module } from '@bifold/cqrs'
+import { readTokens, type Module } from '@bifold/cqrs'
 import { grpcOf } from '@bifold/grpc'
 import { mongoApartOf, mongoOf } from '@bifold/mongo'
 import { healthOf } from '@bifold/service'
 import { makeAnswers } from './answer.ts'
 import { makeBound } from './bound.ts'
+import { makeFreshness } from './freshness.ts'
+import { makeMoves } from './moves.ts'
 import { makePointReads } from './point-reads.ts'
 import { serviceDefinition, unary } from './grpc.ts'
 import { route } from './http.ts'
@@ -19,20 +21,24 @@ const limits = {
   ids: { readsMax: 20, bytesMax: unsentBytesMax } // these share a fetch
 }
 
-export interface QueriesOptions { modules: readonly Module[] }
+/** `tokenSecret` is the gateway's: what consistency tokens are signed with. */
+export interface QueriesOptions { modules: readonly Module[], tokenSecret: string }
 
-export default fp<QueriesOptions>(async (app, { modules }) => {
+export default fp<QueriesOptions>(async (app, { modules, tokenSecret }) => {
   const projections = modules.flatMap(({ projections }) => projections)
   const db = mongoOf(app)
   const apart = mongoApartOf(app)(2 * projections.length) // for each a fetch at a time of messages, and one of documents; and no list in their way
   const bounded = makeBound()
+  const aggregates = modules.flatMap(({ aggregates }) => aggregates)
+  const moves = makeMoves(db)
+  app.addHook('onClose', async () => { await moves.close() })
   const turns = { pages: makeTurns(limits.pages), ids: makeTurns(limits.ids) }
   for (const module of modules) {
     const sources = Object.fromEntries(module.projections.map((projection): [string, Source] => [projection.collection, {
-      model: makeReadModel(db, projection.collection), turns, points: makePointReads(makeReadModel(apart, projection.collection), projection)
+      model: makeReadModel(db, projection.collection), turns, points: makePointReads(makeReadModel(apart, projection.collection), projection), freshness: makeFreshness(db, projection, aggregates, moves)
     }]))
-    app.addHook('onClose', async () => { for (const { points } of Object.values(sources)) points.close() })
-    const answers = bounded(makeAnswers(module, sources))
+    app.addHook('onClose', async () => { for (const { points, freshness } of Object.values(sources)) for (const one of [points, freshness]) one.close() })
+    const answers = bounded(makeAnswers(module, sources, tokens => readTokens(tokenSecret, tokens)))
     grpcOf(app).server.addService(serviceDefinition(module.service), unary(answers, app.log))
     for (const [name, answer] of Object.entries(answers)) app.route(route(name, module, answer))
   }

@@ -163,7 +163,7 @@ t.test('slow lists do not hold up point reads', async t => {
   const turns = { pages: makeTurns({ readsMax: 30, bytesMax: Infinity }), ids: undefined as never }
   // A list as the service makes it, on its own connections, of a filter that takes its time: more of them than there are connections.
   const slow = Array.from({ length: 30 }, async () => {
-    await makeReader({ model: makeReadModel(mongoOf(app), 'books'), turns, points: undefined as never }, { deadline: Date.now() + 20_000, gone: () => false, onEnd () {} })
+    await makeReader({ model: makeReadModel(mongoOf(app), 'books'), turns, points: undefined as never, freshness: undefined as never }, { deadline: Date.now() + 20_000, tokens: [], gone: () => false, onEnd () {} })
       .page({ where: { $where: 'sleep(200) || true' }, order: { _id: 1 }, size: 10, token: '' })
     listed++
   })

@@ -1,25 +1,35 @@
 /** Reads one collection for one call: page by page, by keyset; by ids, through the point reads. */
 import { createHash } from 'node:crypto'
 import type { Filter, Document as MongoDocument } from 'mongodb'
-import { InvalidPageToken, type Order, type PageRequest, type Reader } from '@bifold/cqrs'
+import { InvalidPageToken, type Order, type PageRequest, type Place, type Reader } from '@bifold/cqrs'
 import type { Call } from './call.ts'
+import type { Freshness } from './freshness.ts'
 import type { PointReads } from './point-reads.ts'
 import type { ReadModel } from './read-model.ts'
 import type { Turns } from './turns.ts'
 
-/** What is read of a collection, pages and documents by their ids, and how each takes turns. */
-export interface Source { readonly model: ReadModel, readonly points: PointReads, readonly turns: { readonly pages: Turns, readonly ids: Turns } }
+/** What is read of a collection, pages and documents by their ids, how each takes turns, and how it is waited for. */
+export interface Source { readonly model: ReadModel, readonly points: PointReads, readonly freshness: Freshness, readonly turns: { readonly pages: Turns, readonly ids: Turns } }
 
 type Value = string | number | boolean | null
 
-/** A reader of one collection for one call. */
-export function makeReader<View> ({ model, points, turns }: Source, call: Call): Reader<View> {
+/**
+ * A reader of one collection for one call.
+ *
+ * @param wanted what it has to show
+ */
+export function makeReader<View> ({ model, points, turns, freshness }: Source, call: Call, wanted: readonly Place[] = []): Reader<View> {
+  const fresh = async () => { if (wanted.length > 0) await freshness.reached(wanted, call) }
   return {
-    get: async ids => (await turns.ids(call, async () => await points.documents(ids, call))).documents as View[],
+    async get (ids) {
+      await fresh()
+      return (await turns.ids(call, async () => await points.documents(ids, call))).documents as View[]
+    },
 
     async page ({ where, order, size, token }) {
       const list = fingerprint(model.collection, where, order)
       const after = token === '' ? {} : keysetFilter(order, readToken(token, list, order))
+      await fresh()
       const { documents, cut } = await turns.pages(call, async maxTimeMs =>
         await model.find<MongoDocument>({ $and: [where, after] }, { projection: { _message: 0 }, sort: order, limit: size + 1 }, maxTimeMs))
       const items = documents.slice(0, size).map(({ document }) => document)

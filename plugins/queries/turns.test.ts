@@ -8,7 +8,7 @@ import { makeTurns } from './turns.ts'
 function caller (over: Partial<Call> = {}) {
   const listeners: (() => void)[] = []
   let ended = false
-  const call: Call = { deadline: Date.now() + 10_000, gone: () => ended, onEnd: listener => listeners.push(listener), ...over }
+  const call: Call = { deadline: Date.now() + 10_000, tokens: [], gone: () => ended, onEnd: listener => listeners.push(listener), ...over }
   return { call, end () { ended = true; for (const listener of listeners) listener() } }
 }
 
