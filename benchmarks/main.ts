@@ -9,11 +9,12 @@ import { growth } from './scenarios/growth.ts'
 import { keys } from './scenarios/keys.ts'
 import { question } from './scenarios/question.ts'
 import { reads } from './scenarios/reads.ts'
+import { tokens } from './scenarios/tokens.ts'
 import { visible } from './scenarios/visible.ts'
 import { writes } from './scenarios/writes.ts'
 import type { Plan, Section } from './scenario.ts'
 
-const scenarios = [writes, keys, reads, question, visible, drain, growth]
+const scenarios = [writes, keys, reads, tokens, question, visible, drain, growth]
 
 // Three rounds are the least that have a median; a run of all stays under 30 minutes, a quick one under 4.
 const plans = { full: { warmupMs: 2000, roundMs: 4000, rounds: 3 }, quick: { warmupMs: 500, roundMs: 800, rounds: 3 } } satisfies Record<string, Plan>

@@ -11,6 +11,8 @@ export interface GrpcLoad {
   readonly path: string
   /** The encoded requests, taken in turn. */
   readonly requests: readonly Uint8Array[]
+  /** The consistency token of each request. */
+  readonly tokens?: readonly string[]
   /** Calls in flight, spread over the connections. */
   readonly concurrency: number
   readonly connections: number
@@ -26,7 +28,7 @@ function framed (message: Uint8Array): Buffer {
 }
 
 /** @returns what was answered within the duration */
-export async function runGrpc ({ target, path, requests, concurrency, connections, durationMs }: GrpcLoad): Promise<Result> {
+export async function runGrpc ({ target, path, requests, tokens, concurrency, connections, durationMs }: GrpcLoad): Promise<Result> {
   const bodies = requests.map(framed)
   const latency = makeHistogram()
   const sessions = await Promise.all(Array.from({ length: connections }, async () => await open(`http://${target}`)))
@@ -42,7 +44,8 @@ export async function runGrpc ({ target, path, requests, concurrency, connection
         return
       }
       inFlight++
-      const stream = session.request(headers, { endStream: false })
+      const which = next++ % bodies.length
+      const stream = session.request(tokens === undefined ? headers : { ...headers, 'consistency-token': tokens[which] }, { endStream: false })
       stream.on('trailers', trailers => { if (trailers['grpc-status'] !== '0') errors++ })
       stream.on('error', () => { errors++ })
       stream.on('close', () => {
@@ -55,7 +58,7 @@ export async function runGrpc ({ target, path, requests, concurrency, connection
         call(session)
       })
       stream.resume()
-      stream.end(bodies[next++ % bodies.length])
+      stream.end(bodies[which])
     }
     for (let index = 0; index < concurrency; index++) call(sessions[index % sessions.length]!)
   })

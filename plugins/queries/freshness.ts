@@ -5,6 +5,8 @@ import { outcomeOf, type Call } from './call.ts'
 import type { Moves } from './moves.ts'
 
 export interface Freshness {
+  /** Those of them that this read model shows at all. */
+  shown (places: readonly Place[]): Place[]
   /** Resolves when the read model shows these places. Rejects with DeadlineExceeded or Cancelled, or as a read does. */
   reached (places: readonly Place[], call: Call): Promise<void>
   close (): void
@@ -20,7 +22,7 @@ const lookMs = 500 // without a step of the read model, in case the stream of th
 const shows = ({ on }: AnyProjection, { events }: AnyAggregate): boolean => Object.keys(events).some(type => type in on)
 
 export function makeFreshness (db: Db, projection: AnyProjection, aggregates: readonly AnyAggregate[], moves: Moves): Freshness {
-  const shown = new Set(aggregates.filter(aggregate => shows(projection, aggregate)).map(({ name }) => name))
+  const names = new Set(aggregates.filter(aggregate => shows(projection, aggregate)).map(({ name }) => name))
   const { collection } = projection
   const waiting = new Set<Waiting>()
   let [looking, again] = [false, false]
@@ -72,9 +74,11 @@ export function makeFreshness (db: Db, projection: AnyProjection, aggregates: re
     waiting.add(one)
     return { one, promise }
   }
+  const shown = (places: readonly Place[]) => places.filter(({ aggregate }) => names.has(aggregate))
   return {
+    shown,
     async reached (places, call) {
-      const begun = places.filter(({ aggregate }) => shown.has(aggregate)).map(begin)
+      const begun = shown(places).map(begin)
       if (begun.length === 0) return
       const end = (error: Error) => { for (const { one } of begun) one.settle(error) }
       const timer = setTimeout(() => end(new DeadlineExceeded()), Math.max(0, call.deadline - Date.now()))

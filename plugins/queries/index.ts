@@ -27,7 +27,7 @@ export interface QueriesOptions { modules: readonly Module[], tokenSecret: strin
 export default fp<QueriesOptions>(async (app, { modules, tokenSecret }) => {
   const projections = modules.flatMap(({ projections }) => projections)
   const db = mongoOf(app)
-  const apart = mongoApartOf(app)(2 * projections.length) // for each a fetch at a time of messages, and one of documents; and no list in their way
+  const apart = mongoApartOf(app)(3 * projections.length) // for each a fetch at a time of messages, one of those that have to show a version, and one of documents; and no list in their way
   const bounded = makeBound()
   const aggregates = modules.flatMap(({ aggregates }) => aggregates)
   const moves = makeMoves(db)

@@ -8,12 +8,14 @@ import { answerBytesMax, type ReadModel, type Weighed } from './read-model.ts'
 export interface PointReads {
   /** The document's stored message; undefined if there is no such document. */
   message (id: string, call: Call): Promise<Uint8Array | undefined>
+  /** The message of a document that shows at least this version of its aggregate; undefined if there is none, or none yet. */
+  messageAt (id: string, version: number, call: Call): Promise<Uint8Array | undefined>
   /** The documents of these ids, in any order; those that do not exist are left out. */
   documents (ids: readonly string[], call: Call): Promise<{ documents: Document[], bytes: number }>
   close (): void
 }
 
-export interface Document { readonly _id: string, readonly _message?: Binary }
+export interface Document { readonly _id: string, readonly version?: number, readonly _message?: Binary }
 
 export function makePointReads (model: ReadModel, { message }: Pick<AnyProjection, 'message'>): PointReads {
   const coalesced = (options: object) => coalesce<Weighed<Document>>(async (ids, maxTimeMs) => {
@@ -22,6 +24,7 @@ export function makePointReads (model: ReadModel, { message }: Pick<AnyProjectio
     return new Map(documents.map(one => [one.document._id, one]))
   })
   const messages = coalesced({ projection: { _message: 1 }, batchSize: idsMax }) // in one batch, and one at a time: 16 MB at most
+  const fresh = coalesced({ projection: { _message: 1, version: 1 }, batchSize: idsMax })
   const wholes = coalesced({ projection: { _message: 0 } })
   const documents = async (ids: readonly string[], call: Call) => {
     const found = await wholes.read(ids, call)
@@ -32,6 +35,10 @@ export function makePointReads (model: ReadModel, { message }: Pick<AnyProjectio
   }
   return {
     documents,
+    async messageAt (id, version, call) {
+      const found = (await fresh.read([id], call)).get(id)?.document
+      return (found?.version ?? 0) < version ? undefined : found?._message?.buffer
+    },
     async message (id, call) {
       const document = (await messages.read([id], call)).get(id)?.document
       if (document?._message !== undefined || document === undefined) return document?._message?.buffer
@@ -40,8 +47,7 @@ export function makePointReads (model: ReadModel, { message }: Pick<AnyProjectio
       return whole === undefined ? undefined : message!(whole as never)
     },
     close () {
-      messages.close()
-      wholes.close()
+      for (const reads of [messages, fresh, wholes]) reads.close()
     }
   }
 }
