@@ -1,4 +1,5 @@
 /** Waits until a read model shows what consistency tokens name, within the deadline of the call. */
+import { setTimeout } from 'node:timers/promises'
 import type { Db } from 'mongodb'
 import { Cancelled, DeadlineExceeded, notesName, type AnyAggregate, type AnyProjection, type Place } from '@bifold/cqrs'
 import { outcomeOf, type Call } from './call.ts'
@@ -25,7 +26,6 @@ export function makeFreshness (db: Db, projection: AnyProjection, aggregates: re
   const names = new Set(aggregates.filter(aggregate => shows(projection, aggregate)).map(({ name }) => name))
   const { collection } = projection
   const waiting = new Set<Waiting>()
-  let [looking, again] = [false, false]
   let unfollow: (() => void) | undefined
 
   const look = async () => {
@@ -41,24 +41,13 @@ export function makeFreshness (db: Db, projection: AnyProjection, aggregates: re
     }
     if (waiting.size > 0) unfollow ??= moves.follow(collection, soon)
   }
-  // One at a time; what moves meanwhile is looked at by the next.
-  const soon = () => {
-    again = true
-    if (looking) return
-    looking = true
-    void (async () => {
-      while (again && waiting.size > 0) {
-        again = false
-        await look()
-        if (again) await new Promise(resolve => setTimeout(resolve, paceMs))
-      }
-      looking = false
-      if (waiting.size > 0 || unfollow === undefined) return
-      unfollow()
-      unfollow = undefined
-    })()
-  }
-  const looks = setInterval(() => { if (waiting.size > 0) soon() }, lookMs).unref()
+  const soon = paced(look, () => {
+    if (waiting.size > 0) return 'again'
+    unfollow?.()
+    unfollow = undefined
+    return 'rest'
+  })
+  const looks = setInterval(() => { if (waiting.size > 0 || unfollow !== undefined) soon() }, lookMs).unref() // and those who have given up are followed no more
 
   const begin = ({ id, version }: Place) => {
     const { promise, resolve, reject } = Promise.withResolvers<void>()
@@ -81,7 +70,7 @@ export function makeFreshness (db: Db, projection: AnyProjection, aggregates: re
       const begun = shown(places).map(begin)
       if (begun.length === 0) return
       const end = (error: Error) => { for (const { one } of begun) one.settle(error) }
-      const timer = setTimeout(() => end(new DeadlineExceeded()), Math.max(0, call.deadline - Date.now()))
+      const timer = globalThis.setTimeout(() => end(new DeadlineExceeded()), Math.max(0, call.deadline - Date.now()))
       call.onEnd(() => end(new Cancelled()))
       soon()
       try {
@@ -91,6 +80,26 @@ export function makeFreshness (db: Db, projection: AnyProjection, aggregates: re
       }
     },
     close: () => clearInterval(looks)
+  }
+}
+
+/** Does a work when it is asked to: once at a time, and once more for whoever has asked meanwhile; `rested` says after each whether there is any more to do. */
+function paced (work: () => Promise<void>, rested: () => 'again' | 'rest'): () => void {
+  let [working, asked] = [false, false]
+  const run = async () => {
+    while (asked) {
+      asked = false
+      await work()
+      if (rested() === 'rest') break
+      if (asked) await setTimeout(paceMs)
+    }
+    working = false
+  }
+  return () => {
+    asked = true
+    if (working) return
+    working = true
+    void run()
   }
 }
 
