@@ -1,6 +1,6 @@
 /** The command line for dead letters: `npm run dead-letters -- list | show | retry | discard`. */
 import { Command } from 'commander'
-import type { AnyProjection } from '@bifold/cqrs'
+import { projectionsOf, type AnyProjection } from '@bifold/cqrs'
 import { modules } from '@bifold/modules'
 import { connect } from '@bifold/mongo'
 import { discard, findLetters, heads, retry, type Letter } from '@bifold/projections/dead-letters'
@@ -91,7 +91,7 @@ async function found (db: Db, id: string): Promise<Awaited<ReturnType<typeof fin
 }
 
 function projectionOf (name: string): AnyProjection {
-  const projection = modules.flatMap(({ projections }) => projections).find(({ collection }) => collection === name)
+  const projection = projectionsOf(modules).find(({ collection }) => collection === name)
   if (projection === undefined) throw new Error(`No module has the projection ${name}: it can only be discarded`)
   return projection
 }

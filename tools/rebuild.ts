@@ -2,7 +2,7 @@
 import cliProgress from 'cli-progress'
 import { Command } from 'commander'
 import { pino } from 'pino'
-import { eventTypesOf, type AnyProjection } from '@bifold/cqrs'
+import { eventTypesOf, projectionsOf, type AnyProjection } from '@bifold/cqrs'
 import { connect as connectKafka } from '@bifold/kafka'
 import { modules } from '@bifold/modules'
 import { connect as connectMongo } from '@bifold/mongo'
@@ -15,7 +15,7 @@ const connectionsMax = 10 // a transaction for each lane and each partition
 const lineEveryMs = 5000 // seldom enough for a log
 const figures = '{percentage}% | {events} events | {rate} events/s | {left} left'
 
-const all = modules.flatMap(({ projections }) => projections)
+const all = projectionsOf(modules)
 
 await new Command('rebuild')
   .description('Builds read models again from the events in PostgreSQL, beside the live ones, and puts them in their place in one step. Commands, reads and the projector go on. Killed at any point, it can be run again.')

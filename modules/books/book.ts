@@ -52,6 +52,7 @@ export const book = aggregate<Book, typeof events, BookDetails>({
     BookWithdrawn: state => ({ ...state, status: 'withdrawn' })
   },
   record: state => state.details,
+  recordSchema: BookDetails,
   store
 })
 

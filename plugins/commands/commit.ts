@@ -11,6 +11,7 @@ interface NewEvent {
   readonly id: string
   readonly version: number
   readonly type: string
+  readonly schemaVersion: number
   /** The message's value, as JSON. */
   readonly value: string
   readonly requestId: string
@@ -132,9 +133,10 @@ function apply ({ command, id, input, expected, requestId, traceparent }: Reques
   const made = facts.map(fact => {
     state = aggregate.evolve[fact.type](state, fact.data)
     version++
-    const value = JSON.stringify(messageValue(aggregate.events[fact.type]!.task, id, version, aggregate.record(state), fact))
+    const { task, version: schemaVersion } = aggregate.events[fact.type]!
+    const value = JSON.stringify(messageValue(task, id, version, aggregate.record(state), fact))
     if (value.length > valueBytesMax / utf8BytesMax && Buffer.byteLength(value) > valueBytesMax) throw new TooLarge(id, valueBytesMax)
-    return { aggregate: aggregate.name, id, version, type: fact.type, value, requestId, traceparent, time: now }
+    return { aggregate: aggregate.name, id, version, type: fact.type, schemaVersion, value, requestId, traceparent, time: now }
   })
   // Only now: a rule that throws half way has changed nothing.
   if (made.length > 0) {
@@ -188,12 +190,13 @@ function writes (tx: Db, { states, rounds, events, answers, newKeys }: Group): C
 // A parameter for each column: the statement's text is the same for any number of rows.
 function insertEvents (tx: Db, events: readonly NewEvent[]): CompiledQuery {
   return sql`
-    insert into events (aggregate, aggregate_id, version, type, value, request_id, traceparent, time)
+    insert into events (aggregate, aggregate_id, version, type, schema_version, value, request_id, traceparent, time)
     select * from unnest(
       ${arrays.text(events.map(event => event.aggregate))}::text[],
       ${arrays.uuid(events.map(event => event.id))}::uuid[],
       ${arrays.integer(events.map(event => event.version))}::integer[],
       ${arrays.text(events.map(event => event.type))}::text[],
+      ${arrays.integer(events.map(event => event.schemaVersion))}::integer[],
       ${arrays.json(events.map(event => event.value))}::json[],
       ${arrays.text(events.map(event => event.requestId))}::text[],
       ${arrays.text(events.map(event => event.traceparent))}::text[],

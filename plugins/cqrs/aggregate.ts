@@ -1,4 +1,5 @@
 /** Declares an aggregate: its events, its state, how the one changes the other, and where the state is stored. */
+import type { TSchema } from 'typebox'
 import type { EventTypes, DataOf, FactOf } from './events.ts'
 import type { Store } from './store.ts'
 
@@ -14,6 +15,8 @@ export interface Aggregate<State, Events extends EventTypes, RecordData extends 
   readonly evolve: Evolve<State, Events>
   /** What others see of a state: the message's `data`, beside `id` and `version`. */
   readonly record: (state: State) => RecordData
+  /** The record's schema: who changes it raises the version of each event. */
+  readonly recordSchema: TSchema
   readonly store: Store<State>
 }
 
@@ -24,6 +27,7 @@ export interface AnyAggregate {
   readonly initial: any
   readonly evolve: any
   readonly record: (state: any) => object
+  readonly recordSchema: TSchema
   readonly store: Store<any>
 }
 
@@ -49,7 +53,7 @@ export type EventOf<A> = A extends Aggregate<any, infer Events, infer RecordData
  * Declares an aggregate.
  *
  * @example
- * export const book = aggregate<Book, typeof events, BookDetails>({ name: 'books', events, initial, evolve, record: state => state.details, store })
+ * export const book = aggregate<Book, typeof events, BookDetails>({ name: 'books', events, initial, evolve, record: state => state.details, recordSchema: BookDetails, store })
  */
 export function aggregate<State, Events extends EventTypes, RecordData extends object> (
   definition: Aggregate<State, Events, RecordData>

@@ -17,7 +17,9 @@ const mistakes: Mistake[] = [
   { name: 'a misspelt input field', file: 'commands.ts', right: 'decide: (_, details) => [BookAdded(canonical(details))]', wrong: 'decide: (_, details) => [BookAdded({ title: details.titel, authors: details.authors })]', says: /'titel' does not exist/ },
   { name: 'a misspelt field in an example', file: 'commands.ts', right: "example: { title: 'Emma'", wrong: "example: { titel: 'Emma'", says: /'titel' does not exist/ },
   { name: 'a missing case in evolve', file: 'book.ts', right: "    BookWithdrawn: state => ({ ...state, status: 'withdrawn' })\n", wrong: '', says: /'BookWithdrawn' is missing/ },
-  { name: 'a misspelt case in evolve', file: 'book.ts', right: 'BookWithdrawn: state =>', wrong: 'BookWithdrawnn: state =>', says: /'BookWithdrawnn' does not exist/ }
+  { name: 'a misspelt case in evolve', file: 'book.ts', right: 'BookWithdrawn: state =>', wrong: 'BookWithdrawnn: state =>', says: /'BookWithdrawnn' does not exist/ },
+  { name: 'a new version without the step to it', file: 'book.ts', right: "event('BookAdded', 'insert', BookDetails)", wrong: "event('BookAdded', 'insert', BookDetails, { version: 3, upcast: { 1: {} } })", says: /Property '2' is missing/ },
+  { name: "a step that ends in another shape than today's", file: 'book.ts', right: "event('BookAdded', 'insert', BookDetails)", wrong: "event('BookAdded', 'insert', BookDetails, { version: 2, upcast: { 1: { data: ({ name }) => ({ titel: name, authors: [] }) } } })", says: /'titel' does not exist|Property 'title' is missing/ }
 ]
 
 const root = resolve(import.meta.dirname, '../..')

@@ -9,6 +9,8 @@ export interface EventRow {
   aggregateId: string
   version: number
   type: string
+  /** Of the event's shape, and so of the value's. */
+  schemaVersion: number
   value: string
   requestId: string
   traceparent: string
@@ -23,9 +25,11 @@ export interface MessageValue {
   event?: unknown
 }
 
-/** A message as a consumer reads it: the event, and where it stands in the stream. */
+/** A message as a consumer reads it: the event, in the shape in which it was written, and where it stands in the stream. */
 export interface Envelope extends Recorded {
   readonly aggregate: string
+  /** Of the shape of `data` and `record`; `projectionsOf` brings them into today's (upcast.ts). */
+  readonly schemaVersion: number
   readonly task: Task
   /** Sortable; rises in commit order. */
   readonly sequence: string
@@ -54,7 +58,8 @@ export function messageHeaders (row: EventRow, sequence: string): Record<string,
     ce_version: String(row.version),
     ce_requestid: row.requestId,
     'content-type': 'application/json',
-    traceparent: row.traceparent
+    traceparent: row.traceparent,
+    ...row.schemaVersion === 1 ? {} : { ce_schemaversion: String(row.schemaVersion) } // what has no such header is of version 1, as all was before there were versions
   }
 }
 
@@ -69,8 +74,7 @@ export function readMessage ({ key, value, headers }: { key: Buffer | null, valu
     if (value === undefined || value === '') throw new UnreadableMessage(`the header ${name} is missing`)
     return value
   }
-  const version = Number(header('ce_version'))
-  if (!Number.isInteger(version) || version < 1) throw new UnreadableMessage('the header ce_version is not a positive integer')
+  const version = positive('ce_version', header('ce_version'))
   const time = new Date(header('ce_time'))
   if (Number.isNaN(time.valueOf())) throw new UnreadableMessage('the header ce_time is not a time')
   const { task, data, event } = readValue(value)
@@ -79,6 +83,7 @@ export function readMessage ({ key, value, headers }: { key: Buffer | null, valu
   return {
     aggregate: header('ce_source').slice(1),
     type: header('ce_type'),
+    schemaVersion: positive('ce_schemaversion', headers?.['ce_schemaversion']?.toString() ?? '1'),
     sequence: header('ce_sequence'),
     requestId: headers?.['ce_requestid']?.toString() ?? '',
     id,
@@ -93,7 +98,13 @@ export function readMessage ({ key, value, headers }: { key: Buffer | null, valu
 /** An event of the log, as `readMessage` reads it from its message. */
 export function envelopeOf (row: EventRow, sequence: string): Envelope {
   const { task, data: { id, version, ...record }, event } = JSON.parse(row.value) as MessageValue
-  return { aggregate: row.aggregate, type: row.type, sequence, requestId: row.requestId, id, version, task, time: new Date(row.time), record, data: event ?? record }
+  return { aggregate: row.aggregate, type: row.type, schemaVersion: row.schemaVersion, sequence, requestId: row.requestId, id, version, task, time: new Date(row.time), record, data: event ?? record }
+}
+
+function positive (name: string, text: string): number {
+  const number = Number(text)
+  if (!Number.isInteger(number) || number < 1) throw new UnreadableMessage(`the header ${name} is not a positive integer`)
+  return number
 }
 
 function readValue (bytes: Buffer | null): MessageValue {

@@ -18,7 +18,7 @@ const connectMs = 5000 // as everywhere
 export const isoTime = 'to_char(events.time at time zone \'UTC\', \'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"\')'
 
 /** What the relay reads of an event, as text. */
-export const columns = `events.position::text, aggregate, aggregate_id::text, events.version::text, type, value::text, request_id, traceparent, ${isoTime} as time`
+export const columns = `events.position::text, aggregate, aggregate_id::text, events.version::text, type, schema_version::text, value::text, request_id, traceparent, ${isoTime} as time`
 
 const pageQuery = bounded(`select ${columns}, events.position as at from events where position > $1 and position <= $2 order by events.position limit ${pageMax}`, 'at')
 

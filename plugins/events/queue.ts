@@ -93,6 +93,7 @@ export function outgoing (row: Row, sequence: string, partition: number): Outgoi
     aggregateId: row['aggregate_id']!,
     version: Number(row['version']),
     type: row['type']!,
+    schemaVersion: Number(row['schema_version'] ?? 1), // WAL of before there was the column
     value: row['value']!,
     requestId: row['request_id']!,
     traceparent: row['traceparent']!,

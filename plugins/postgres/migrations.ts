@@ -79,5 +79,11 @@ export const migrations: Record<string, Migration> = {
         .execute()
       await sql`update relay_checkpoints set place_offsets = offsets`.execute(db)
     }
+  },
+  '0007-schema-versions': {
+    async up (db) {
+      // What was written before there were versions is of the first. No row is rewritten for that.
+      await db.schema.alterTable('events').addColumn('schema_version', 'integer', column => column.notNull().defaultTo(1)).execute()
+    }
   }
 }

@@ -106,7 +106,7 @@ async function exportSnapshot (client: pg.Client): Promise<{ lsn: string, snapsh
 
 async function * pages (client: pg.Client, position: number, size: number): AsyncGenerator<EventRow[], void, void> {
   // The value as text: what is read is handed on as it was written.
-  const query = bounded(`select aggregate, aggregate_id as "aggregateId", version, type, value::text as value, request_id as "requestId", traceparent,
+  const query = bounded(`select aggregate, aggregate_id as "aggregateId", version, type, schema_version as "schemaVersion", value::text as value, request_id as "requestId", traceparent,
     to_char(time at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') as time
     from events where (aggregate_id, version) > ($1, $2) and position <= ${position} order by aggregate_id, version limit $3`, '"aggregateId", version')
   let after: [string, number] = ['00000000-0000-0000-0000-000000000000', 0]

@@ -1,5 +1,5 @@
 /** The tables that Bifold itself keeps; the modules keep their own. */
-import type { GeneratedAlways } from 'kysely'
+import type { Generated, GeneratedAlways } from 'kysely'
 
 /** The event log, which is the outbox too: append-only, written in the transaction of the state. */
 export interface EventsTable {
@@ -8,6 +8,8 @@ export interface EventsTable {
   aggregateId: string
   version: number
   type: string
+  /** Of the event's shape. */
+  schemaVersion: Generated<number>
   value: unknown
   requestId: string
   traceparent: string

@@ -27,8 +27,8 @@ const counts = projection<Counted | Named, Count>({
 })
 
 const event = (offset: number, type: string, id: string, data: object) => {
-  const envelope: Envelope = { type, id, data, record: {}, aggregate: 'counts', task: 'update', version: offset + 1, time: new Date(), sequence: String(offset).padStart(4, '0'), requestId: 'r' }
-  const row = { aggregate: 'counts', aggregateId: id, version: offset + 1, type, value: JSON.stringify({ task: 'update', data: { id, version: offset + 1 }, event: data }), requestId: 'r', traceparent: 't', time: envelope.time.toISOString() }
+  const envelope: Envelope = { type, id, data, record: {}, aggregate: 'counts', task: 'update', schemaVersion: 1, version: offset + 1, time: new Date(), sequence: String(offset).padStart(4, '0'), requestId: 'r' }
+  const row = { aggregate: 'counts', aggregateId: id, version: offset + 1, type, schemaVersion: 1, value: JSON.stringify({ task: 'update', data: { id, version: offset + 1 }, event: data }), requestId: 'r', traceparent: 't', time: envelope.time.toISOString() }
   return { message: { timestamp: '0', offset: String(offset), ...messageOf(row, envelope.sequence) }, envelope }
 }
 const stretch = (events: ReturnType<typeof event>[], next: number): Stretch => ({ topic: 'topic', partition: 0, events, unreadable: [], next })

@@ -67,7 +67,7 @@ async function projector (t: Test, projections: readonly AnyProjection[]) {
 
 /** A message of the relay's. */
 function message (offset: number, type: string, id: string, epoch = 1): RawMessage {
-  const row = { aggregate: 'counts', aggregateId: id, version: offset + 1, type, value: JSON.stringify({ task: 'update', data: { id, version: offset + 1 } }), requestId: 'r', traceparent: 't', time: new Date().toISOString() }
+  const row = { aggregate: 'counts', aggregateId: id, version: offset + 1, type, schemaVersion: 1, value: JSON.stringify({ task: 'update', data: { id, version: offset + 1 } }), requestId: 'r', traceparent: 't', time: new Date().toISOString() }
   return { timestamp: '0', offset: String(offset), ...messageOf(row, sequenceOf(epoch, hex(offset, 16), 0)) }
 }
 

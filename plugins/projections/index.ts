@@ -3,7 +3,7 @@ import fp from 'fastify-plugin'
 import { Counter, Gauge, type Registry } from 'prom-client'
 import type { Db } from 'mongodb'
 import type { FastifyInstance } from 'fastify'
-import { eventTypesOf, type AnyProjection, type Module } from '@bifold/cqrs'
+import { eventTypesOf, projectionsOf, type AnyProjection, type Module } from '@bifold/cqrs'
 import { ensureTopic, kafkaAdminOf, kafkaOf } from '@bifold/kafka'
 import { mongoOf } from '@bifold/mongo'
 import { backgroundOf, healthOf, metricsOf, within } from '@bifold/service'
@@ -22,7 +22,7 @@ export interface ProjectionsOptions { modules: readonly Module[], url: string, t
 
 export default fp<ProjectionsOptions>(async (app, { modules, url, topic, lagMaxSeconds, graceMs = defaultGraceMs }) => {
   const db = mongoOf(app)
-  const projections = modules.flatMap(module => module.projections)
+  const projections = projectionsOf(modules)
   const declared = eventTypesOf(modules)
   const registers = [metricsOf(app)]
   const events = new Counter({ name: 'bifold_projector_events_total', help: 'Events that were applied', registers })
