@@ -6,11 +6,12 @@ import { BookAdded, BookRevised, BookWithdrawn } from './book.ts'
 import { addBook, reviseBook, withdrawBook } from './commands.ts'
 import { BookIsWithdrawn, BookNotFound } from './errors.ts'
 import { isbn, isbn13 } from './fields.ts'
+import lock from './events.lock.json' with { type: 'json' }
 import { books } from './index.ts'
 
 const emma = { title: 'Emma', authors: ['Jane Austen'], isbn: '9780141439587', price: 899 }
 
-testModule(t, books)
+testModule(t, books, lock)
 
 t.test('a book is added', async () => {
   given().when(addBook, emma).then(BookAdded(emma))

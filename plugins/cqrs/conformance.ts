@@ -1,7 +1,7 @@
 /** The conformance suite that every module passes: one line in the module's tests. */
 import type { Test } from 'tap'
 import { compiler } from './validate.ts'
-import { messageHeaders, messageValue, readMessage } from './envelope.ts'
+import { faultsIn, read, written, type EventLock, type Example } from './lock.ts'
 import type { AnyAggregate } from './aggregate.ts'
 import type { Fact } from './events.ts'
 import type { Module } from './module.ts'
@@ -9,11 +9,13 @@ import type { Module } from './module.ts'
 /**
  * Checks what the compiler cannot: names, schemas, examples, and that an event survives its way through the envelope into each projection.
  *
+ * @param lock the module's `events.lock.json`: then old events are read, too. `npm run check` does the same for every module
  * @example
  * import t from 'tap'
- * testModule(t, books)
+ * import lock from './events.lock.json' with { type: 'json' }
+ * testModule(t, books, lock)
  */
-export function testModule (t: Test, module: Module): void {
+export function testModule (t: Test, module: Module, lock?: EventLock): void {
   const compile = compiler(module.formats)
   t.test(`module ${module.name} is named after one word`, async t => {
     t.match(module.name, /^[a-z][a-z0-9-]*$/)
@@ -41,6 +43,7 @@ export function testModule (t: Test, module: Module): void {
     t.same(Object.keys(module.queries).sort(), Object.keys(module.service.methods).sort())
     for (const { input } of Object.values(module.queries)) compile(input)
   })
+  if (lock !== undefined) t.test(`the events of ${module.name} are readable in every version`, async t => t.same(faultsIn(module, lock), []))
   for (const aggregate of module.aggregates) {
     t.test(`a story of ${aggregate.name} goes through the envelope into every projection`, async t => {
       const story = tell(module, aggregate)
@@ -48,8 +51,9 @@ export function testModule (t: Test, module: Module): void {
       t.ok(story.length > 0, 'the examples lead to events')
       story.forEach(({ fact, state, before }, index) => {
         t.ok(compile(aggregate.events[fact.type]!.schema)(fact.data), `${fact.type} fits its schema`)
+        t.ok(compile(aggregate.recordSchema)(aggregate.record(state)), `the record after ${fact.type} fits its schema`)
         t.same(aggregate.evolve[fact.type](before, fact.data), state, 'evolving twice from one state gives one state')
-        const envelope = throughEnvelope(aggregate, fact, aggregate.record(state), index + 1)
+        const envelope = read(written(aggregate, { fact, record: aggregate.record(state) }, index + 1))
         t.same({ type: envelope.type, data: envelope.data, record: envelope.record }, { type: fact.type, data: fact.data, record: aggregate.record(state) })
         project(envelope)
       })
@@ -96,6 +100,14 @@ function projecting (t: Test, module: Module) {
 
 const routes = (module: Module): [string, { url: string }][] => [...Object.entries(module.commands), ...Object.entries(module.queries)]
 
+/** What the lock of a module is made from: the facts that the commands' examples lead to, and the events' own examples. */
+export function examplesOf (module: Module, aggregate: AnyAggregate): Example[] {
+  const story = tell(module, aggregate)
+  const last = story.at(-1)?.state ?? aggregate.initial
+  const own = Object.values(aggregate.events).filter(({ example }) => example !== undefined).map(({ type, example }) => ({ fact: { type, data: example }, state: aggregate.evolve[type](last, example) }))
+  return [...story, ...own].map(({ fact, state }) => ({ fact, record: aggregate.record(state) }))
+}
+
 // The examples of the commands, one after the other: those that create first, those that end it last.
 function tell (module: Module, aggregate: AnyAggregate): { fact: Fact, before: unknown, state: unknown }[] {
   const rank = ({ creates, method }: { creates: boolean, method: string }) => creates ? 0 : method === 'DELETE' ? 2 : 1
@@ -111,13 +123,6 @@ function tell (module: Module, aggregate: AnyAggregate): { fact: Fact, before: u
     }
   }
   return story
-}
-
-function throughEnvelope (aggregate: AnyAggregate, fact: Fact, record: object, version: number) {
-  const id = '019a0000-0000-7000-8000-000000000000'
-  const value = JSON.stringify(messageValue(aggregate.events[fact.type]!.task, id, version, record, fact))
-  const row = { aggregate: aggregate.name, aggregateId: id, version, type: fact.type, value, requestId: 'r', traceparent: '', time: '2026-01-01T00:00:00.000Z' }
-  return readMessage({ key: Buffer.from(id), value: Buffer.from(value), headers: messageHeaders(row, '0') })
 }
 
 // A rule that changes what it is given throws instead of spoiling somebody else's state.
