@@ -39,7 +39,7 @@ const changed = (type: string, version: number, what: string) => `${type}: ${wha
  * What is wrong with a module's events, as sentences that tell what to do: a changed schema without a new version, a step that is
  * missing or does something else than before, an old event that does not fit today's schema or that a projection does not take.
  *
- * @param projections those that are tried with the old events
+ * @param projections those that are tried with the old events; one with notes needs those of the events before, and is left out
  */
 export function faultsIn (module: Module, lock: EventLock, projections = projectionsOf([module])): string[] {
   const compile = compiler(module.formats)
@@ -58,7 +58,7 @@ export function faultsIn (module: Module, lock: EventLock, projections = project
         return [
           ...arrivalFaults(type, locked, event, index).map(fault => `${name} ${fault}`),
           ...shapeFaults(upcast(event, type), fits).map(fault => `${name} ${fault}`),
-          ...projections.filter(({ on }) => Object.hasOwn(on, type.type)).flatMap(({ on, collection }) => untaken(on[type.type]!(event as never)) ? [`${name} is not taken by the projection ${collection}`] : [])
+          ...projections.filter(({ on, notes }) => Object.hasOwn(on, type.type) && notes === undefined).flatMap(({ on, collection }) => untaken(on[type.type]!(event as never, unnoted)) ? [`${name} is not taken by the projection ${collection}`] : [])
         ]
       } catch (error) {
         return [`${name} is not read: ${(error as Error).message}`]
@@ -131,6 +131,7 @@ function shapeFaults (event: Envelope, fits: Record<keyof Shape, ReturnType<Retu
   return (['data', 'record'] as const).flatMap(part => fits[part](event[part]) ? [] : [`does not fit today's schema of its ${part}: ${fits[part].errors!.map(({ instancePath, message }) => `${instancePath} ${message}`).join(', ')}`])
 }
 
+const unnoted = { get: () => undefined }
 const untaken = (changes: unknown): boolean => [changes].flat().some(change => typeof (change as { id?: unknown } | undefined)?.id !== 'string')
 
 function withToday (type: AnyEventType, aggregate: AnyAggregate, found: EventLock[string], examples: readonly Example[]): EventLock[string] {

@@ -37,14 +37,24 @@ t.test('the header is only there from version 2 on, and is a positive integer', 
 
 t.test('an event of a newer version than this code knows is refused', async t => {
   const [projection] = projectionsOf([notes(1)])
-  t.throws(() => projection!.on['NoteWritten']!(readMessage(message('NoteWritten', 2, written(2, ada))) as never), { message: 'NoteWritten is of version 2, and nobody here knows a newer one than 1' })
+  t.throws(() => projection!.on['NoteWritten']!(readMessage(message('NoteWritten', 2, written(2, ada))) as never, { get: () => undefined }), { message: 'NoteWritten is of version 2, and nobody here knows a newer one than 1' })
 })
 
-t.test('an event of today is handed on as it is; a handler of a stranger\'s event stays as it is', async t => {
+t.test('an event of today is handed on as it is, and so is a stranger\'s', async t => {
   const today = readMessage(message('NoteWritten', 3, written(3, ada)))
   t.equal(upcast(today, notes(3).aggregates[0]!.events['NoteWritten']!), today)
-  const handlers = { Unknown: () => 'taken' }
-  t.equal(ofEveryVersion([notes(3)], handlers)['Unknown'], handlers.Unknown)
+  const handlers = ofEveryVersion([notes(3)], { NoteWritten: (event: unknown, more: string) => ({ event, more }), Unknown: (event: unknown) => ({ event }) })
+  t.match(handlers['NoteWritten']!(today, 'more'), { event: today, more: 'more' })
+  const strange = { ...today, type: 'Unknown', schemaVersion: 7 }
+  t.equal(handlers['Unknown']!(strange, '').event, strange)
+})
+
+t.test('the notes that an event needs are told of today\'s shape; one that cannot be read needs none, and its handler tells', async t => {
+  const module = notes(2)
+  const [projection] = projectionsOf([{ ...module, projections: module.projections.map(one => ({ ...one, notes: ({ record }: { record: { authors: string[] } }) => record.authors })) }])
+  t.same(projection!.notes!(readMessage(message('NoteWritten', 1, ada)) as never), ['Ada'])
+  t.same(projection!.notes!(readMessage(message('NoteWritten', 3, written(3, ada))) as never), [])
+  t.throws(() => projection!.on['NoteWritten']!(readMessage(message('NoteWritten', 3, written(3, ada))) as never, { get: () => undefined }), { message: /of version 3/ })
 })
 
 t.test('an older shape is not touched', async t => {

@@ -29,15 +29,12 @@ export function upcast<Event extends Shaped> (event: Event, type: AnyEventType, 
 }
 
 /** Handlers of events, by their type. */
-export type Handlers<Outcome> = Readonly<Record<string, (event: never) => Outcome>>
+export type Handlers<Event, More extends unknown[], Outcome> = Readonly<Record<string, (event: Event, ...more: More) => Outcome>>
 
 /** The same handlers, which take these modules' events of every version. */
-export function ofEveryVersion<Outcome> (modules: readonly Module[], handlers: Handlers<Outcome>): Handlers<Outcome> {
-  const types = new Map(modules.flatMap(({ aggregates }) => aggregates.flatMap(({ events }) => Object.entries(events))))
-  return Object.fromEntries(Object.entries(handlers).map(([name, handle]) => {
-    const type = types.get(name)
-    return [name, type === undefined ? handle : (event: Envelope) => handle(upcast(event, type) as never)]
-  }))
+export function ofEveryVersion<More extends unknown[], Outcome> (modules: readonly Module[], handlers: Handlers<never, More, Outcome>): Handlers<Envelope, More, Outcome> {
+  const today = bringing(modules)
+  return Object.fromEntries(Object.entries(handlers).map(([type, handle]) => [type, (event: Envelope, ...more: More) => handle(today(event) as never, ...more)]))
 }
 
 /**
@@ -47,5 +44,25 @@ export function ofEveryVersion<Outcome> (modules: readonly Module[], handlers: H
  * @example
  * projectionsOf([books]).map(({ collection }) => collection) // ['books']
  */
-export const projectionsOf = (modules: readonly Module[]): AnyProjection[] =>
-  modules.flatMap(({ projections }) => projections.map(projection => ({ ...projection, on: ofEveryVersion(modules, projection.on) })))
+export const projectionsOf = (modules: readonly Module[]): AnyProjection[] => modules.flatMap(({ projections }) => projections.map(({ notes, ...projection }) =>
+  ({ ...projection, ...notes && { notes: notesOf(bringing(modules), notes) }, on: ofEveryVersion(modules, projection.on) })))
+
+/** An event that cannot be brought into today's shape needs no notes: its handler tells so. */
+const notesOf = (today: (event: Envelope) => Envelope, notes: NonNullable<AnyProjection['notes']>) => (event: Envelope): readonly string[] => {
+  let now: Envelope
+  try {
+    now = today(event)
+  } catch {
+    return []
+  }
+  return notes(now as never)
+}
+
+/** Brings the events of these modules into today's shape; a stranger's stays as it is. */
+function bringing (modules: readonly Module[]): (event: Envelope) => Envelope {
+  const types = new Map(modules.flatMap(({ aggregates }) => aggregates.flatMap(({ events }) => Object.entries(events))))
+  return event => {
+    const type = types.get(event.type)
+    return type === undefined ? event : upcast(event, type)
+  }
+}
