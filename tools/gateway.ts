@@ -1,4 +1,4 @@
-/** Posts books to the gateway, and again while it is away or overloaded. */
+/** Posts batches of books to the gateway, and what is not answered again while it is away, overloaded or being restarted. */
 import { setTimeout } from 'node:timers/promises'
 import pRetry, { AbortError } from 'p-retry'
 import { Pool, type Dispatcher } from 'undici'
@@ -11,11 +11,16 @@ export type Answer =
   | { readonly kind: 'already there' }
   | { readonly kind: 'refused', readonly code: string, readonly reasons: readonly string[] }
 
+export interface Keyed { readonly text: string, readonly key: string }
+
+/** The answer of each line, undefined of one that has none; and then why. */
+export interface Answers { readonly answers: readonly (Answer | undefined)[], readonly failure: string | undefined }
+
 export interface Gateway {
   /** Resolves if anything answers at the address. */
   reach (): Promise<void>
-  /** Rejects if the gateway did not answer for long, or if the signal aborts between two attempts. */
-  post (text: string, key: string, signal: AbortSignal): Promise<Answer>
+  /** Resolves when each line is answered, or the gateway did not answer for long, or the signal aborts between two attempts. */
+  post (lines: readonly Keyed[], signal: AbortSignal): Promise<Answers>
   close (): Promise<void>
 }
 
@@ -39,22 +44,19 @@ class Unanswered extends Error {
 export function makeGateway ({ url, connections, retryMs = retryMsMax }: GatewayOptions): Gateway {
   const base = new URL(url.endsWith('/') ? url : `${url}/`)
   const pool = new Pool(base.origin, { connections, connect: { timeout: connectMs }, headersTimeout: answerMs, bodyTimeout: answerMs })
-  const request = async (options: Omit<Dispatcher.RequestOptions, 'origin'>) => {
-    try {
-      const { statusCode, headers, body } = await pool.request(options)
-      return { status: statusCode, headers, text: await body.text() }
-    } catch (cause) {
-      throw new Unanswered(reason(cause), 0, { cause })
-    }
-  }
+  const path = new URL('./books:batch', base).pathname
   return {
-    reach: async () => { await request({ method: 'GET', path: new URL('health/live', base).pathname }) },
-    async post (text, key, signal) {
-      let answer: Answer | undefined
+    reach: async () => { await (await pool.request({ method: 'GET', path: new URL('health/live', base).pathname })).body.dump() },
+    async post (lines, signal) {
+      const answers: (Answer | undefined)[] = lines.map(() => undefined)
+      const attempt = async () => {
+        const open = lines.flatMap((_, index) => answers[index] === undefined ? [index] : [])
+        const body = open.map(index => withKey(lines[index]!)).join('\n')
+        await unanswered(async () => await take(await pool.request({ method: 'POST', path, headers: { 'content-type': 'application/x-ndjson' }, body }), (line, answer) => { answers[open[line - 1]!] = answer }))
+        if (answers.includes(undefined)) throw new Unanswered('the answer ended early')
+      }
       try {
-        await pRetry(async () => {
-          answer = read(await request({ method: 'POST', path: new URL('books', base).pathname, headers: { 'content-type': 'application/json', 'idempotency-key': key }, body: text }))
-        }, {
+        await pRetry(attempt, {
           signal,
           retries: Infinity, // the time is what bounds them
           maxRetryTime: retryMs,
@@ -63,31 +65,65 @@ export function makeGateway ({ url, connections, retryMs = retryMsMax }: Gateway
           randomize: true,
           onFailedAttempt: async ({ error }) => { await setTimeout((error as Unanswered).retryAfterMs, undefined, { signal }) }
         })
+        return { answers, failure: undefined }
       } catch (error) {
         // pRetry rejects when the signal aborts during an attempt, even if that attempt was answered.
-        if (answer === undefined) throw error
+        return { answers, failure: answers.includes(undefined) ? reason(error) : undefined }
       }
-      return answer!
     },
     close: () => pool.close()
   }
 }
 
-const statusesToRetry = new Set([429, 502, 503, 504])
-const statusesOfOthers = new Set([401, 403, 404, 405]) // the gateway has no such answer to POST /books
+// As the last member of the object, so that the gateway tells the places of faults as they are in the file. What is no object needs no key.
+function withKey ({ text, key }: Keyed): string {
+  if (!text.startsWith('{') || !text.endsWith('}')) return text
+  return `${text.slice(0, -1)}${/^\{\s*\}$/.test(text) ? '' : ','}"idempotencyKey":${JSON.stringify(key)}}`
+}
 
-interface Response { status: number, headers: Record<string, string | string[] | undefined>, text: string }
-interface Problem { code?: string, detail?: string, errors?: { path: string, message: string }[] }
+/** Passes on our own errors; any other is of the connection. */
+async function unanswered (request: () => Promise<void>): Promise<void> {
+  try {
+    await request()
+  } catch (cause) {
+    throw cause instanceof Unanswered || cause instanceof AbortError ? cause : new Unanswered(reason(cause), 0, { cause })
+  }
+}
 
-function read ({ status, headers, text }: Response): Answer {
-  if (status === 200 || status === 201) return { kind: headers['idempotency-replayed'] === 'true' ? 'already there' : 'added' }
-  const { code = `HTTP_${status}`, detail = `The gateway answered ${status}`, errors = [] } = problem(text)
-  if (statusesToRetry.has(status)) throw new Unanswered(`${status}: ${detail}`, retryAfterMs(headers['retry-after']))
-  if (statusesOfOthers.has(status) || status < 400) throw new AbortError(`it answers ${status} to POST /books: is this the gateway's address?`)
+interface LineAnswer { line?: number, status?: number, replayed?: boolean, code?: string, detail?: string, errors?: { path: string, message: string }[] }
+
+/** Reads the answer of a batch, line by line as it comes. */
+async function take ({ statusCode, headers, body }: Dispatcher.ResponseData, answered: (line: number, answer: Answer) => void): Promise<void> {
+  if (statusCode !== 200) return refuse(statusCode, parsed(await body.text()), headers['retry-after'])
+  let begun = ''
+  let ended: LineAnswer | undefined
+  for await (const chunk of body.setEncoding('utf8')) {
+    const texts = (begun + chunk).split('\n')
+    begun = texts.pop()!
+    for (const found of texts.map(parsed)) {
+      const answer = read(found)
+      if (answer === undefined) ended = found
+      else answered(found.line!, answer)
+    }
+  }
+  if (ended !== undefined) throw new Unanswered(`${ended.status}: ${ended.detail}`)
+}
+
+const statusesToRetry = new Set([408, 429, 502, 503, 504])
+
+function refuse (status: number, { detail = `The gateway answered ${status}` }: LineAnswer, retryAfter: string | string[] | undefined): never {
+  if (statusesToRetry.has(status)) throw new Unanswered(`${status}: ${detail}`, retryAfterMs(retryAfter))
+  throw new AbortError(`it answers ${status} to POST /books:batch: is this the gateway's address?`)
+}
+
+/** Undefined for what is no answer: to be asked again. */
+function read ({ line, status = 0, replayed, code = `HTTP_${status}`, detail = `The gateway answered ${status}`, errors = [] }: LineAnswer): Answer | undefined {
+  if (line === undefined || statusesToRetry.has(status)) return undefined
+  if (status === 200 || status === 201) return { kind: replayed === true ? 'already there' : 'added' }
   return { kind: 'refused', code, reasons: errors.length > 0 ? errors.map(({ path, message }) => `${path} ${message}`.trim()) : [detail] }
 }
 
-function problem (text: string): Problem {
+function parsed (text: string): LineAnswer {
   try {
     return JSON.parse(text) ?? {}
   } catch {

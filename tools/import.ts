@@ -9,16 +9,16 @@ import { duration, makeProgress, number } from './progress.ts'
 
 interface Options { concurrency: number, url?: string, refused?: string }
 
-const concurrencyDefault = 32 // fills the gateway's group commits without crowding out others
-const concurrencyMax = 1000 // each is a connection; the gateway's queue takes 10,000 commands
+const concurrencyDefault = 4 // fills the gateway's group commits; it lets no single command wait for longer than a few of them
+const concurrencyMax = 32 // each is a connection; the gateway takes 64 batches at once
 const refusedShownMax = 20 // what fits on a screen
 const exit = { refused: 1, interrupted: 130 } // 128 + SIGINT, as shells have it
 const pressAgainMs = 500 // npm passes Ctrl-C on to a process that has had it from the terminal: not a second press
 
 const program = new Command('import')
-  .description('Adds the books of an NDJSON file: one POST /books for each line. Exits 0 if no line was refused, else 1; 130 after Ctrl-C.')
+  .description('Adds the books of an NDJSON file: many a POST /books:batch. Exits 0 if no line was refused, else 1; 130 after Ctrl-C.')
   .argument('<file>', 'one JSON object a line; blank lines are skipped')
-  .option('--concurrency <count>', 'lines in flight at once', concurrency, concurrencyDefault)
+  .option('--concurrency <count>', 'batches of 500 lines in flight at once', concurrency, concurrencyDefault)
   .option('--url <url>', 'the gateway (default: from HOST and GATEWAY_PORT)')
   .option('--refused <file>', 'writes every refused line\'s number, code and reasons to this file, as NDJSON')
   .addHelpText('after', `

@@ -1,5 +1,5 @@
 /** The import against a real gateway and PostgreSQL, and against gateways in trouble. */
-import { createServer, type RequestListener } from 'node:http'
+import { createServer, type RequestListener, type ServerResponse } from 'node:http'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { startApp, stores } from '@bifold/test'
@@ -17,14 +17,14 @@ async function startServer (t: Test, listener: RequestListener): Promise<string>
   return `http://127.0.0.1:${(server.address() as { port: number }).port}`
 }
 
-interface Run { url: string, text: string, signal?: AbortSignal, retryMs?: number, onProgress?: (report: Readonly<Report>) => void }
+interface Run { url: string, text: string, linesMax?: number, signal?: AbortSignal, retryMs?: number, onProgress?: (report: Readonly<Report>) => void }
 
-async function run (t: Test, { url, text, signal = new AbortController().signal, retryMs = 10_000, onProgress = () => {} }: Run): Promise<{ report: Report, refusals: Refusal[] }> {
+async function run (t: Test, { url, text, linesMax = 500, signal = new AbortController().signal, retryMs = 10_000, onProgress = () => {} }: Run): Promise<{ report: Report, refusals: Refusal[] }> {
   const gateway = makeGateway({ url, connections: 4, retryMs })
   t.teardown(() => gateway.close())
   const refusals: Refusal[] = []
   const file = join(t.testdir({ 'books.ndjson': text }), 'books.ndjson')
-  const report = await importFile({ file, gateway, concurrency: 4, signal, onProgress, onRefused: async refusal => { refusals.push(refusal) } })
+  const report = await importFile({ file, gateway, concurrency: 4, linesMax, signal, onProgress, onRefused: async refusal => { refusals.push(refusal) } })
   return { report, refusals }
 }
 
@@ -40,13 +40,13 @@ t.test('a file that is imported twice adds each of its lines once', async t => {
 t.test('a refused line is told with its number, its code and what was wrong with its fields', async t => {
   const url = await startGateway(t)
   const isbn = '9780141439587'
-  await run(t, { url, text: book({ isbn }) }) // in a file of its own: lines of one file are sent side by side
+  await run(t, { url, text: book({ isbn }) }) // in a file of its own: batches of one file are sent side by side
   const { report, refusals } = await run(t, { url, text: [book({}), book({ pages: 0 }), '', 'no JSON', '[1]', 'x'.repeat(200_000), book({ isbn, title: 'Another' })].join('\n') })
   t.match(report, { lines: 6, added: 1, refused: 5 })
   t.match(refusals, [
     { line: 2, code: 'INVALID_INPUT', reasons: [/^\/pages /] },
     { line: 4, code: 'INVALID_JSON', reasons: [/not JSON/] },
-    { line: 5, code: 'INVALID_INPUT', reasons: [/not a JSON object/] },
+    { line: 5, code: 'INVALID_INPUT', reasons: [/must be object/] },
     { line: 6, code: 'BODY_TOO_LARGE', reasons: [/128 KiB/] },
     { line: 7, code: 'BOOKS_ISBN_TAKEN', reasons: [/^\/isbn /] }
   ])
@@ -56,23 +56,34 @@ t.test('an interrupted import goes on where it stopped', async t => {
   const url = await startGateway(t)
   const text = Array.from({ length: 300 }, (_, index) => book({ title: `Volume ${index}` })).join('\n')
   const interrupt = new AbortController()
-  const { report: first } = await run(t, { url, text, signal: interrupt.signal, onProgress: ({ lines }) => { if (lines === 50) interrupt.abort() } })
+  const { report: first } = await run(t, { url, text, linesMax: 10, signal: interrupt.signal, onProgress: ({ lines }) => { if (lines >= 50) interrupt.abort() } })
   t.ok(first.added >= 50 && first.added < 300, 'some are added', { added: first.added })
   t.equal(first.added, first.lines, 'what was in flight is in the report')
   const { report: second } = await run(t, { url, text })
   t.match(second, { lines: 300, added: 300 - first.added, alreadyThere: first.added, refused: 0 })
 })
 
-t.test('an overloaded gateway is asked again when it says, with the same key', async t => {
-  const keys: unknown[] = []
-  const url = await startServer(t, (request, response) => {
-    keys.push(request.headers['idempotency-key'])
-    request.resume().on('end', () => keys.length === 1 ? request.socket.destroy() : response.writeHead(keys.length === 2 ? 503 : 201, { 'retry-after': '1' }).end('{}'))
+t.test('what is not answered is asked again, when the gateway says, with the same keys', async t => {
+  const asked: string[][] = []
+  const added = (line: number) => `${JSON.stringify({ line, status: 201, id: 'x', version: 1 })}\n`
+  const trouble: ((response: ServerResponse) => void)[] = [
+    response => response.destroy(),
+    response => response.writeHead(503, { 'retry-after': '1' }).end('{"status":503,"detail":"More requests are waiting"}'),
+    response => response.writeHead(200).write(added(1), () => response.destroy()),
+    response => response.writeHead(200).end(`${added(1)}{"line":2,"status":503,"code":"UNAVAILABLE"}\n${added(3)}{"status":503,"code":"STOPPING","nextLine":4}\n`),
+    response => response.writeHead(200).end(added(1)), // and not a word of the last one
+    response => response.writeHead(200).end(added(1))
+  ]
+  const url = await startServer(t, async (request, response) => {
+    asked.push((await request.setEncoding('utf8').toArray()).join('').split('\n').map(line => JSON.parse(line).idempotencyKey))
+    trouble[asked.length - 1]!(response)
   })
-  const { report } = await run(t, { url, text: book({}) })
-  t.match(report, { added: 1, refused: 0, gaveUp: undefined })
+  const { report } = await run(t, { url, text: Array(5).fill(book({})).join('\n') })
+  t.match(report, { lines: 5, added: 5, refused: 0, gaveUp: undefined })
   t.ok(report.durationMs >= 1000, 'it waited for the second that Retry-After asks for')
-  t.same(keys, Array(3).fill(keys[0]))
+  const all = asked[0]!
+  t.equal(new Set(all).size, 5)
+  t.same(asked, [all, all, all, all.slice(1), [all[2], all[4]], [all[4]]])
 })
 
 t.test('a gateway that stays away is given up, and no line is called refused for it', async t => {

@@ -29,9 +29,14 @@ export const limits: Limits = {
 export interface Executor {
   /** Resolves after the commit; rejects with a domain error, or UNAVAILABLE, or OVERLOADED. */
   execute (request: Request): Promise<Answer>
+  /**
+   * Resolves with the outcome of each. Those with the same `order` are executed in their order, also beyond one call: a group of them
+   * is committed before the next begins. The queue has room for them beyond its bounds: who calls bounds how many there are.
+   */
+  executeAll (requests: readonly Request[], order: object): Promise<Outcome[]>
 }
 
-interface Waiting { readonly request: Request, readonly settle: (outcome: Outcome) => void }
+interface Waiting { readonly request: Request, readonly order?: object, readonly settle: (outcome: Outcome) => void }
 
 const attemptsMax = 5 // deadlocks and races with another gateway; each loses at most a few times
 
@@ -49,23 +54,35 @@ export function makeExecutor (db: Db, metrics: Registry, own: Partial<Limits> = 
     scheduled = true
     setImmediate(begin)
   }
+  const busy = new Set<object>() // the orders that have a group under way
   const nextGroup = () => {
-    let [count, bytes] = [0, 0]
-    for (const { request } of waiting) {
-      if (count === groupSizeMax || (count > 0 && bytes + request.bytes > groupBytesMax)) break
-      count++
-      bytes += request.bytes
+    const group: Waiting[] = []
+    const heldUp: Waiting[] = []
+    let bytes = 0
+    for (const one of waiting) {
+      if (one.order !== undefined && busy.has(one.order)) {
+        heldUp.push(one)
+        continue
+      }
+      if (group.length === groupSizeMax || (group.length > 0 && bytes + one.request.bytes > groupBytesMax)) break
+      group.push(one)
+      bytes += one.request.bytes
     }
     waitingBytes -= bytes
-    return waiting.splice(0, count)
+    waiting.splice(0, group.length + heldUp.length, ...heldUp)
+    return group
   }
   const begin = () => {
     scheduled = false
     while (committing < groupsMax && waiting.length > 0) {
-      committing++
       const group = nextGroup()
+      if (group.length === 0) break
+      const orders = new Set(group.flatMap(({ order = [] }) => order))
+      for (const order of orders) busy.add(order)
+      committing++
       sizes.observe(group.length)
       void settle(db, group).finally(() => {
+        for (const order of orders) busy.delete(order)
         committing--
         begin()
       })
@@ -79,20 +96,43 @@ export function makeExecutor (db: Db, metrics: Registry, own: Partial<Limits> = 
       waiting.push({ request, settle: outcome => outcome.ok ? resolve(outcome.answer) : reject(outcome.error) })
       soon()
       return promise
+    },
+    async executeAll (requests, order) {
+      const outcomes: Outcome[] = []
+      let left = requests.length
+      if (left === 0) return outcomes
+      return await new Promise(resolve => {
+        requests.forEach((request, index) => {
+          waitingBytes += request.bytes
+          waiting.push({
+            request,
+            order,
+            settle (outcome) {
+              outcomes[index] = outcome
+              if (--left === 0) resolve(outcomes)
+            }
+          })
+        })
+        soon()
+      })
     }
   }
 }
 
 /** Commits a group and answers each of its commands; never rejects. */
 async function settle (db: Db, group: readonly Waiting[]): Promise<void> {
+  const [first] = group
+  if (group.length === 1) return first!.settle(await alone(db, first!.request))
   try {
     const outcomes = await commit(db, group.map(({ request }) => request))
     group.forEach((one, index) => one.settle(outcomes[index]!))
   } catch (error) {
-    // The transaction was rolled back. One of the group is guilty: alone, each fails for its own reasons only.
     // An outage is nobody's fault, and leaves open whether the commit was done: nothing is tried again.
-    if (isOutage(error)) group.forEach(one => one.settle({ ok: false, error: new Unavailable('PostgreSQL') }))
-    else for (const one of group) one.settle(await alone(db, one.request))
+    if (isOutage(error)) return group.forEach(one => one.settle({ ok: false, error: new Unavailable('PostgreSQL') }))
+    // The transaction was rolled back. One of the group is guilty, and is found by halves: in the end each fails for its own reasons only.
+    const middle = group.length >>> 1
+    await settle(db, group.slice(0, middle))
+    await settle(db, group.slice(middle))
   }
 }
 

@@ -5,10 +5,13 @@ import { Type } from 'typebox'
 import { randomBytes } from './ids.ts'
 import type { Request } from './request.ts'
 
+/** A key as a header, or as a member of a line. */
+export const Key = Type.String({ minLength: 1, maxLength: 200, pattern: '^[\\x21-\\x7e]+$', 'x-message': 'must be printable ASCII without spaces', description: 'The same key again gives the same answer, and does nothing twice' })
+
 /** The headers as the OpenAPI document shows them. */
 export const Headers = Type.Object({
   'if-match': Type.Optional(Type.String({ maxLength: 200, pattern: '^\\s*(\\*|(W/)?"[^"]*"(\\s*,\\s*(W/)?"[^"]*")*)\\s*$', 'x-message': 'must be an entity tag such as "3", a list of them, or *', description: 'Only if the aggregate is at this version: the ETag of an earlier answer', examples: ['"1"'] })),
-  'idempotency-key': Type.Optional(Type.String({ minLength: 1, maxLength: 200, pattern: '^[\\x21-\\x7e]+$', 'x-message': 'must be printable ASCII without spaces', description: 'The same key again gives the same answer, and does nothing twice' }))
+  'idempotency-key': Type.Optional(Key)
 })
 
 /** The versions that If-Match names; undefined for none or `*`. A weak tag never matches (RFC 9110, 13.1.1), nor does one that is not ours. */
@@ -20,8 +23,12 @@ export function expectedVersions (header: string | undefined): number[] | undefi
 /** The Idempotency-Key with a fingerprint of what was asked, to tell a retry from another request. */
 export function idempotencyKey (request: FastifyRequest): Request['key'] {
   const value = request.headers['idempotency-key']
-  if (typeof value !== 'string') return undefined
-  const asked = JSON.stringify([request.method, request.url, request.headers['if-match'] ?? null, sorted(request.body)])
+  return typeof value === 'string' ? keyOf(value, [request.method, request.url, request.headers['if-match'] ?? null, request.body]) : undefined
+}
+
+/** A key with the fingerprint of what was asked: method, URL, If-Match, body. */
+export function keyOf (value: string, [method, url, match, body]: readonly [method: string, url: string, match: string | null, body: unknown]): NonNullable<Request['key']> {
+  const asked = JSON.stringify([method, url, match, sorted(body)])
   // A UUID, as most keys are, is its own digest; one that rises with time also finds its place in the index warm.
   return { value, digest: uuid.test(value) ? value.replaceAll('-', '').toLowerCase() : digestOf(value), fingerprint: digestOf(asked) }
 }

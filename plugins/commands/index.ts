@@ -7,43 +7,56 @@ import { compiler, isDomainError, writeToken, type BoundCommand, type Module } f
 import { responses } from '@bifold/openapi'
 import { dbOf } from '@bifold/postgres'
 import { metricsOf } from '@bifold/service'
+import { batchRoutes, mediaTypes, type BatchCommand, type BatchLimits } from './batch.ts'
 import { bodyBytes, takeBodies } from './body.ts'
 import { clean } from './clean.ts'
+import type { Outcome } from './commit.ts'
 import { makeExecutor, type Executor, type Limits } from './executor.ts'
 import { newId } from './ids.ts'
 import { removeOldKeys } from './keys.ts'
 import { expectedVersions, Headers, idempotencyKey, traceparent } from './headers.ts'
+import { keyMember } from './line.ts'
+import type { Answer } from './request.ts'
 
 /** `tokenSecret` is the query service's too: what consistency tokens are signed with. */
-export interface CommandsOptions { modules: readonly Module[], tokenSecret?: string, limits?: Partial<Limits> }
+export interface CommandsOptions { modules: readonly Module[], tokenSecret?: string, limits?: Partial<Limits>, batchLimits?: Partial<BatchLimits> }
 
 const Id = Type.Object({ id: Type.String({ format: 'uuid' }) })
-const Answer = Type.Object({ id: Type.String({ format: 'uuid' }), version: Type.Integer({ description: 'Rises by one with each event; also the ETag' }) })
+const AnswerBody = Type.Object({ id: Type.String({ format: 'uuid' }), version: Type.Integer({ description: 'Rises by one with each event; also the ETag' }) })
 
-export default fp<CommandsOptions>(async (app, { modules, tokenSecret = '', limits }) => {
+export default fp<CommandsOptions>(async (app, { modules, tokenSecret = '', limits, batchLimits }) => {
   const executor = makeExecutor(dbOf(app), metricsOf(app), limits)
   const counter = new Counter({ name: 'bifold_commands_total', help: 'Commands by what became of them', labelNames: ['command', 'outcome'], registers: [metricsOf(app)] })
+  const batches: BatchCommand[] = []
   takeBodies(app)
   removeOldKeys(app)
   for (const module of modules) {
     const compile = compiler(module.formats)
     for (const [name, command] of Object.entries(module.commands)) {
-      const counted = async <T>(work: Promise<T>) => {
+      const count = (outcome: Outcome) => counter.inc({ command: name, outcome: outcome.ok ? 'accepted' : isDomainError(outcome.error) ? outcome.error.code : 'INTERNAL' })
+      const counted = async (work: Promise<Answer>) => {
         try {
           const answer = await work
-          counter.inc({ command: name, outcome: 'accepted' })
+          count({ ok: true, answer })
           return answer
         } catch (error) {
-          counter.inc({ command: name, outcome: isDomainError(error) ? error.code : 'INTERNAL' })
+          count({ ok: false, error })
           throw error
         }
       }
       app.route({ ...route(name, module, command, executor, counted, tokenSecret), validatorCompiler: ({ schema }) => compile(schema as object) })
+      if (keyMember in command.input.properties) throw new Error(`${name}: a line of a batch has its Idempotency-Key in ${keyMember}, so that no field of a command can have that name`)
+      if (command.creates && command.method === 'POST') batches.push({ name, module, command, compile, count })
     }
   }
+  await app.register(async child => {
+    child.removeAllContentTypeParsers()
+    child.addContentTypeParser(mediaTypes, (_, body, done) => done(null, body)) // as it comes
+    for (const route of batchRoutes(child, executor, batches, batchLimits)) child.route(route)
+  })
 }, { name: 'commands', dependencies: ['postgres', 'openapi', 'background'] })
 
-function route (name: string, module: Module, command: BoundCommand, executor: Executor, counted: <T>(work: Promise<T>) => Promise<T>, tokenSecret: string): RouteOptions {
+function route (name: string, module: Module, command: BoundCommand, executor: Executor, counted: (work: Promise<Answer>) => Promise<Answer>, tokenSecret: string): RouteOptions {
   const { method, url, summary, input, example, creates } = command
   const hasBody = Object.keys(input.properties).length > 0
   return {
@@ -56,7 +69,7 @@ function route (name: string, module: Module, command: BoundCommand, executor: E
       headers: Headers,
       ...creates ? {} : { params: Id },
       ...hasBody ? { body: { ...input, examples: [example] } } : {},
-      response: responses(creates ? 201 : 200, 'Done, and kept for good', Answer, problems(creates))
+      response: responses(creates ? 201 : 200, 'Done, and kept for good', AnswerBody, problems(creates))
     },
     preValidation: async request => { request.body = clean(request.body ?? undefined) },
     handler: async (request, reply) => {

@@ -60,10 +60,11 @@ export const RouteNotFound = createError<[method: string, url: string]>('ROUTE_N
 export const BodyTooLarge = createError('BODY_TOO_LARGE', 'The body is larger than this route accepts', 413)
 export const HeadersTooLarge = createError('HEADERS_TOO_LARGE', 'The URL and the headers together are larger than the server accepts', 431)
 export const RequestTimeout = createError('REQUEST_TIMEOUT', 'The request took too long to arrive', 408)
-export const UnsupportedMediaType = createError<[type: string]>('UNSUPPORTED_MEDIA_TYPE', "The media type '%s' is not supported: send application/json", 415)
+export const UnsupportedMediaType = createError<[type: string, accepted: string]>('UNSUPPORTED_MEDIA_TYPE', "The media type '%s' is not supported: send %s", 415)
 export const Internal = createError('INTERNAL', 'Something went wrong on our side', 500)
 export const VersionMismatch = createError<[id: string, actual: number, expected: string]>('VERSION_MISMATCH', "'%s' is at version %s, not at the expected %s", 412)
 export const Overloaded = createError('OVERLOADED', 'More requests are waiting than the queue may hold', 503, { retryable: true })
+export const Stopping = createError('STOPPING', 'This process is being stopped: go on with another', 503, { retryable: true })
 export const Unavailable = createError<[server: string]>('UNAVAILABLE', '%s does not answer', 503, { retryable: true })
 export const ReadModelNotReady = createError<[collection: string]>('READ_MODEL_NOT_READY', "The read model '%s' is being built", 503, { retryable: true })
 export const DeadlineExceeded = createError('DEADLINE_EXCEEDED', 'The deadline passed before the answer was there', 504, { retryable: true })
@@ -83,5 +84,5 @@ export function invalidInput (what: string, errors: FieldError[]): DomainError {
 /** The errors that Bifold itself throws; each module lists its own. */
 export const platformErrors: readonly DomainErrorClass<never>[] = [
   InvalidInput, InvalidJson, NestedTooDeep, BadRequest, RouteNotFound, BodyTooLarge, HeadersTooLarge, RequestTimeout, UnsupportedMediaType, Internal, VersionMismatch,
-  Overloaded, Unavailable, ReadModelNotReady, DeadlineExceeded, Cancelled, TooLarge, KeyReused, InvalidPageToken, InvalidToken, AnswerTooLarge, UnreadableMessage
+  Overloaded, Stopping, Unavailable, ReadModelNotReady, DeadlineExceeded, Cancelled, TooLarge, KeyReused, InvalidPageToken, InvalidToken, AnswerTooLarge, UnreadableMessage
 ]

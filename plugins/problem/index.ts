@@ -1,5 +1,5 @@
 /** Turns every error of a request into application/problem+json (RFC 9457). */
-import { STATUS_CODES, type ServerResponse } from 'node:http'
+import { STATUS_CODES, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import fp from 'fastify-plugin'
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify'
@@ -28,9 +28,15 @@ export function clientError (error: NodeJS.ErrnoException, socket: Socket): void
   }
   // The answer of a command that came in well before the garbage must not be taken for this one: it may be committed.
   const { _httpMessage: earlier } = socket as { _httpMessage?: ServerResponse | null }
+  if (error.code === 'ERR_HTTP_REQUEST_TIMEOUT' && earlier != null && ownTime.has(earlier.req)) return
   if (earlier?.req.complete === true) {
     socket.pause()
     earlier.once('close', () => socket.destroySoon())
+    return
+  }
+  // Of an answer that has begun, nobody would take it for the end.
+  if (earlier?.headersSent === true) {
+    socket.destroy()
     return
   }
   const known = error.code === 'HPE_HEADER_OVERFLOW' ? new HeadersTooLarge() : error.code === 'ERR_HTTP_REQUEST_TIMEOUT' ? new RequestTimeout() : new BadRequest('It is not an HTTP request')
@@ -40,6 +46,11 @@ export function clientError (error: NodeJS.ErrnoException, socket: Socket): void
   socket.destroySoon()
 }
 
+const ownTime = new WeakSet<IncomingMessage>()
+
+/** Leaves it to the request's route how long the body may take: for one that is read and answered bit by bit. */
+export const takesItsTime = (request: FastifyRequest): void => { ownTime.add(request.raw) }
+
 const problem = (error: DomainError) => ({
   type: `/errors/${error.code}`,
   title: STATUS_CODES[error.statusCode] ?? 'Client Closed Request',
@@ -48,29 +59,32 @@ const problem = (error: DomainError) => ({
   code: error.code
 })
 
+/** An error's members (RFC 9457), as the whole answer to a request or as a part of it. */
+export function problemOf (error: DomainError, request: FastifyRequest) {
+  const { code, ...rest } = problem(error)
+  return { ...rest, instance: request.url, code, requestId: request.id, ...error.errors === undefined ? {} : { errors: error.errors } }
+}
+
 function send (error: DomainError, request: FastifyRequest, reply: FastifyReply) {
   if (error.retryable) reply.header('retry-after', '1') // 1 s, the least that the header can say
-  const { code, ...rest } = problem(error)
-  return reply.code(error.statusCode).type('application/problem+json').send({
-    ...rest,
-    instance: request.url,
-    code,
-    requestId: request.id,
-    ...error.errors === undefined ? {} : { errors: error.errors }
-  })
+  return reply.code(error.statusCode).type('application/problem+json').send(problemOf(error, request))
 }
 
 // Fastify's own errors, in Bifold's words.
 const fastifyErrors: Record<string, (error: FastifyError, request: FastifyRequest) => DomainError> = {
   FST_ERR_CTP_BODY_TOO_LARGE: () => new BodyTooLarge(),
-  FST_ERR_CTP_INVALID_MEDIA_TYPE: (_, request) => new UnsupportedMediaType(request.headers['content-type'] ?? ''),
+  FST_ERR_CTP_INVALID_MEDIA_TYPE: (_, request) => new UnsupportedMediaType(request.headers['content-type'] ?? '', accepted(request)),
   FST_ERR_CTP_INVALID_JSON_BODY: error => new InvalidJson(error.message),
   FST_ERR_CTP_EMPTY_JSON_BODY: () => new InvalidJson('it is empty')
 }
 
+// What a route takes that is not for JSON, as its schema tells it to the OpenAPI document.
+const accepted = ({ routeOptions }: FastifyRequest): string => (routeOptions.schema as { consumes?: string[] } | undefined)?.consumes?.join(' or ') ?? 'application/json'
+
 const parts: Record<string, string> = { body: 'body', params: 'path', headers: 'headers' }
 
-function translated (error: FastifyError, request: FastifyRequest): DomainError {
+/** An error in words that a client may see. */
+export function translated (error: FastifyError, request: FastifyRequest): DomainError {
   if (isDomainError(error)) return error
   if (error.validation !== undefined) return invalidInput(parts[error.validationContext ?? ''] ?? 'request', fieldErrors(error.validation as never))
   const own = fastifyErrors[error.code]

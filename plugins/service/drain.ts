@@ -5,6 +5,8 @@ import type { FastifyInstance } from 'fastify'
 import type { Peers } from './workers.ts'
 
 export interface Drain {
+  /** Aborted when the leave begins: for who answers bit by bit, and so may take longer than an app waits. */
+  readonly leaving: AbortSignal
   /** Adds how another port of the app is made to refuse new connections. */
   refusing (refuse: () => void): void
   /** Resolves when everybody has left, or has had the time for it; then the app is to be closed. */
@@ -19,11 +21,12 @@ export function makeDrain (app: FastifyInstance, peers: Peers | undefined): Drai
   const { server } = app
   // Not the close of `http`: that ends the idle connections at once, also those with a request on its way.
   const refusing = [() => { if (server.listening) net.Server.prototype.close.call(server) }]
-  let leaving = false
-  app.addHook('onSend', async (_, reply) => { if (leaving) reply.header('connection', 'close') })
+  const leaving = new AbortController()
+  app.addHook('onSend', async (_, reply) => { if (leaving.signal.aborted) reply.header('connection', 'close') })
   // Also without a drain, as in tests: a connection that is kept alive after the last answer would hold up the close until it times out.
-  app.addHook('preClose', async () => { leaving = true })
+  app.addHook('preClose', async () => { leaving.abort() })
   return {
+    leaving: leaving.signal,
     refusing: refuse => { refusing.push(refuse) },
     async begin () {
       // What the kernel has accepted for us is taken in the turn of the event loop that comes before; closed with the port, it would be reset.
@@ -31,7 +34,7 @@ export function makeDrain (app: FastifyInstance, peers: Peers | undefined): Drai
       for (const refuse of refusing) refuse()
       // Only then: a client that is sent away connects anew, and the port is to refuse it, and not to hand it to a worker that is leaving too.
       await peers?.refusing()
-      leaving = true
+      leaving.abort()
       const over = AbortSignal.timeout(leadMs)
       while (!over.aborted && await connections(server) > 0) await setTimeout(pollMs)
     }
