@@ -4,6 +4,7 @@ import { Listr } from 'listr2'
 import { makeEnvironment, type Environment } from './environment.ts'
 import { facts } from './machine.ts'
 import { told, write } from './report.ts'
+import { bulk } from './scenarios/bulk.ts'
 import { drain } from './scenarios/drain.ts'
 import { growth } from './scenarios/growth.ts'
 import { keys } from './scenarios/keys.ts'
@@ -14,7 +15,7 @@ import { visible } from './scenarios/visible.ts'
 import { writes } from './scenarios/writes.ts'
 import type { Plan, Section } from './scenario.ts'
 
-const scenarios = [writes, keys, reads, tokens, question, visible, drain, growth]
+const scenarios = [writes, keys, bulk, reads, tokens, question, visible, drain, growth]
 
 // Three rounds are the least that have a median; a run of all stays under 30 minutes, a quick one under 4.
 const plans = { full: { warmupMs: 2000, roundMs: 4000, rounds: 3 }, quick: { warmupMs: 500, roundMs: 800, rounds: 3 } } satisfies Record<string, Plan>

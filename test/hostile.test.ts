@@ -1,4 +1,6 @@
 /** Hostile input: whatever comes in, nothing crashes, nothing is answered with a 500, and nothing is stored. How much of it is borne is in hostile-load.test.ts. */
+import { once } from 'node:events'
+import net from 'node:net'
 import { setTimeout } from 'node:timers/promises'
 import { gzipSync } from 'node:zlib'
 import { existsSync } from 'node:fs'
@@ -145,6 +147,24 @@ t.test('garbage behind a command is not answered in its place', async t => {
   await works(t, line)
 })
 
+const slowLines = 9 // 5 s apart: 40 s in all
+
+/** A batch with a line now and then. */
+async function slowly (url: string, head: string, line: string): Promise<string> {
+  const { hostname, port } = new URL(url)
+  const socket = net.connect(Number(port), hostname)
+  let answer = ''
+  socket.on('data', chunk => { answer += chunk.toString('latin1') }).on('error', () => {})
+  socket.write(head)
+  for (let n = 0; n < slowLines; n++) {
+    if (n > 0) await setTimeout(5000)
+    socket.write(`${(line.length + 1).toString(16)}\r\n${line}\n\r\n`)
+  }
+  socket.write('0\r\n\r\n')
+  await once(socket, 'close')
+  return answer
+}
+
 t.test('connections that are no good', async t => {
   const line = await pipeline(t)
   await works(t, line)
@@ -152,6 +172,8 @@ t.test('connections that are no good', async t => {
   const head = 'POST /books HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n'
   const slow = raw(line.gateway, `${head}Content-Length: 60\r\n\r\n{"title":"Emma",`)
   const slowHeaders = raw(line.gateway, 'POST /books HTTP/1.1\r\nHost: localhost\r\n')
+  const batch = 'POST /books:batch HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n'
+  const [silentBatch, brokenBatch, slowBatch] = [raw(line.gateway, batch), raw(line.gateway, `${batch}2\r\n{}\r\nzz\r\n`), slowly(line.gateway, batch, title('"Slow"'))]
   const silent = Array.from({ length: 500 }, async () => await raw(line.gateway, `${head}Content-Length: 60\r\n\r\n{`))
   await setTimeout(500)
   await works(t, line)
@@ -163,7 +185,11 @@ t.test('connections that are no good', async t => {
   t.match(await slowHeaders, /^HTTP\/1.1 408 [^]*REQUEST_TIMEOUT/, 'headers that never end')
   t.match(await slow, /^HTTP\/1.1 408 [^]*REQUEST_TIMEOUT/, 'a body that never ends')
   t.ok((await Promise.all(silent)).every(answer => answer.startsWith('HTTP/1.1 408')), 'and 500 of them')
-  t.match(await counts(line), { events: before.events + 1 }, 'nothing was stored but our own')
+  t.match(await silentBatch, /^HTTP\/1.1 408 [^]*REQUEST_TIMEOUT/, 'a batch that never begins')
+  t.match(await brokenBatch, /^HTTP\/1.1 400 [^]*BAD_REQUEST/, 'a batch whose chunks are none')
+  const answers = [...(await slowBatch).matchAll(/^\{.*\}$/gm)].map(([answer]) => JSON.parse(answer))
+  t.same(answers.map(({ line, status }) => [line, status]), Array.from({ length: slowLines }, (_, n) => [n + 1, 201]), 'a batch that takes longer than a request may, and never stops for long')
+  t.match(await counts(line), { events: before.events + 1 + slowLines }, 'nothing was stored but our own')
   await works(t, line)
 })
 

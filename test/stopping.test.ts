@@ -1,6 +1,7 @@
 /** Each app is stopped under load as an orchestrator stops it: what was accepted is answered, and a rolling restart fails no request. */
 import t, { type Test } from 'tap'
 import { once } from 'node:events'
+import http, { type IncomingMessage } from 'node:http'
 import { setTimeout } from 'node:timers/promises'
 import { credentials, loadPackageDefinition, status, type ClientDuplexStream, type ClientReadableStream, type StatusObject } from '@grpc/grpc-js'
 import protoLoader from '@grpc/proto-loader'
@@ -84,6 +85,40 @@ t.test('the relay and the projector hand over at once, and leave nothing held', 
   await relay!.start({ ready: false })
   await projector!.start()
   await all.verdict(t, await running.stop())
+})
+
+t.test('a batch is ended with what was accepted, and tells where to go on; a client that does not listen is not waited for', async t => {
+  const settings = await stores(t)
+  const gateway = await startProcess(t, 'gateway', settings)
+  await until(async () => (await fetch(`${gateway.url}/health/ready`)).ok, 'the gateway')
+  const book = Buffer.from(`${JSON.stringify({ title: 'Emma', authors: ['Jane Austen'] })}\n`.repeat(100))
+  const batch = async () => {
+    const request = http.request(`${gateway.url}/books:batch`, { method: 'POST', agent: new http.Agent({ keepAlive: true }), headers: { 'content-type': 'application/x-ndjson' } })
+    request.setMaxListeners(0).on('error', () => {})
+    const flood = async () => { while (!request.destroyed) if (!request.write(book)) await Promise.race([once(request, 'drain'), once(request, 'close')]) }
+    flood().catch(() => {}) // the connection is closed in the end
+    const [response] = await once(request, 'response') as [IncomingMessage]
+    return { request, text: response.setEncoding('utf8').toArray() }
+  }
+  const batches = await Promise.all([batch(), batch()])
+  await setTimeout(500)
+  const begun = Date.now()
+  gateway.kill('SIGTERM')
+  let done = 0
+  for (const { text, request } of batches) {
+    const lines = (await text).join('').trim().split('\n').map(line => JSON.parse(line))
+    t.match(lines.at(-1), { status: 503, code: 'STOPPING', nextLine: lines.length })
+    t.same(lines.slice(0, -1).filter(({ status }) => status !== 201), [])
+    done += lines.length - 1
+    if (request === batches[0]!.request) request.destroy() // the other goes on sending
+  }
+  t.match(await gateway.ended, { exitCode: 0 })
+  t.comment(`${done} lines; it ended after ${Date.now() - begun} ms`)
+  t.ok(Date.now() - begun < streamsMaxMs, 'nobody was waited for in vain')
+  const db = connect(settings.POSTGRES_URL, 1)
+  t.teardown(async () => await db.destroy())
+  const { rows } = await sql<{ events: number }>`select count(*)::int as events from events`.execute(db)
+  t.equal(rows[0]!.events, done, 'nothing is done that was not answered')
 })
 
 t.test('streams over gRPC are ended and not broken', async t => {

@@ -80,7 +80,7 @@ t.test('each line is answered in its place, and one that is refused holds up no 
   t.equal(status, 200)
   t.match(headers.get('content-type'), /^application\/x-ndjson/)
   t.match(lines, [
-    { line: 1, status: 201, id: /^[0-9a-f]{8}-[0-9a-f]{4}-7/, version: 1 }, { line: 3, status: 201 }, { line: 4, status: 400, code: 'INVALID_JSON' },
+    { line: 1, status: 201, id: /^[0-9a-f]{8}-[0-9a-f]{4}-7/, version: 1, consistencyToken: /^[\w.-]+$/ }, { line: 3, status: 201 }, { line: 4, status: 400, code: 'INVALID_JSON' },
     { line: 5, type: '/errors/INVALID_INPUT', title: 'Bad Request', status: 400, code: 'INVALID_INPUT', instance: '/books:batch', requestId: String, detail: String },
     { line: 7, status: 413, code: 'BODY_TOO_LARGE' }, { line: 8, code: 'INVALID_INPUT' }, { line: 9, code: 'NESTED_TOO_DEEP' }, { line: 10, code: 'INVALID_JSON' },
     { line: 11, status: 409, code: 'BOOKS_ISBN_TAKEN', errors: [{ path: '/isbn' }] }, { line: 12, status: 201 }, { line: 13, code: 'INVALID_JSON', detail: /UTF-8/ }, { line: 14, status: 201 }

@@ -5,7 +5,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest, RouteOptions } from
 import pLimit from 'p-limit'
 import { pMapIterable } from 'p-map'
 import { Type, type TSchema } from 'typebox'
-import { Cancelled, Overloaded, Stopping, Unavailable, UnsupportedMediaType, type BoundCommand, type DomainError, type Module } from '@bifold/cqrs'
+import { Cancelled, Overloaded, Stopping, Unavailable, UnsupportedMediaType, writeToken, type BoundCommand, type DomainError, type Module } from '@bifold/cqrs'
 import { responses } from '@bifold/openapi'
 import { problemOf, takesItsTime, translated } from '@bifold/problem'
 import { drainOf } from '@bifold/service'
@@ -15,7 +15,7 @@ import { Key, keyOf, traceparent } from './headers.ts'
 import { newId } from './ids.ts'
 import { keyMember, readLine } from './line.ts'
 import { readStretches, type Line } from './lines.ts'
-import type { Request } from './request.ts'
+import type { Answer, Request } from './request.ts'
 
 export const mediaTypes = ['application/x-ndjson', 'application/jsonl']
 
@@ -49,6 +49,8 @@ export interface BatchCommand {
   readonly name: string
   readonly module: Module
   readonly command: BoundCommand
+  /** Signs the consistency token of each line. */
+  readonly tokenSecret: string
   readonly compile: (schema: object) => ValidateFunction
   /** Is told what became of each line. */
   readonly count: (outcome: Outcome) => void
@@ -142,8 +144,9 @@ async function * answersOf ({ request, reply, stop, limits, done }: Batch): Asyn
 }
 
 /** Makes the function that decodes a stretch, has it committed, and writes its answers. */
-function makeExecute (executor: Executor, { command, compile, count }: BatchCommand) {
+function makeExecute (executor: Executor, { command, compile, count, tokenSecret }: BatchCommand) {
   const [validate, validateKey] = [compile(command.input), compile(Key)]
+  const tokenOf = (answer: Answer) => writeToken(tokenSecret, { aggregate: command.aggregate.name, ...answer })
   const requestOf = (line: Line, request: FastifyRequest, key: string | undefined): Request | undefined => {
     const read = readLine(line, validate, validateKey)
     if (read === undefined) return undefined
@@ -179,7 +182,7 @@ function makeExecute (executor: Executor, { command, compile, count }: BatchComm
       const outcome = typeof known === 'number' ? outcomes[known]! : known
       count(outcome)
       if (!outcome.ok) outage ??= outageOf(outcome.error)
-      text += answer(number, outcome, request)
+      text += answer(number, outcome, request, tokenOf)
     }
     return { text, nextLine: lines.at(-1)!.number + 1, outage, some: outcomes.some(({ ok }) => ok) }
   }
@@ -187,10 +190,10 @@ function makeExecute (executor: Executor, { command, compile, count }: BatchComm
 
 const outageOf = (error: unknown) => error instanceof Unavailable ? error : undefined
 
-function answer (line: number, outcome: Outcome, request: FastifyRequest): string {
+function answer (line: number, outcome: Outcome, request: FastifyRequest, tokenOf: (answer: Answer) => string): string {
   if (outcome.ok) {
     const { id, version, replayed } = outcome.answer
-    return `{"line":${line},"status":201,"id":"${id}","version":${version}${replayed === true ? ',"replayed":true' : ''}}\n`
+    return `{"line":${line},"status":201,"id":"${id}","version":${version},"consistencyToken":"${tokenOf(outcome.answer)}"${replayed === true ? ',"replayed":true' : ''}}\n`
   }
   const known = translated(outcome.error as never, request)
   if (known.statusCode >= 500 && !known.retryable) request.log.error({ err: outcome.error, line }, 'line failed')
@@ -202,6 +205,7 @@ const LineAnswer = Type.Object({
   status: Type.Integer({ examples: [201] }),
   id: Type.Optional(Type.String({ format: 'uuid' })),
   version: Type.Optional(Type.Integer()),
+  consistencyToken: Type.Optional(Type.String({ description: 'As the header Consistency-Token of a command that is sent alone' })),
   replayed: Type.Optional(Type.Boolean({ description: 'It is the answer that was given before to the same key' })),
   code: Type.Optional(Type.String({ description: 'Of a line that was refused, with the other members of a problem' })),
   nextLine: Type.Optional(Type.Integer({ description: 'Of the last line of a batch that ends early: the first line that has no answer' }))

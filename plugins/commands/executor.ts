@@ -4,6 +4,7 @@ import { isDomainError, Overloaded, Unavailable } from '@bifold/cqrs'
 import { isOutage, type Db } from '@bifold/postgres'
 import { commit, type Outcome } from './commit.ts'
 import type { Answer, Request } from './request.ts'
+import { makeWaiting, type Waiting } from './waiting.ts'
 
 export interface Limits {
   /** Commands in one transaction. */
@@ -36,14 +37,11 @@ export interface Executor {
   executeAll (requests: readonly Request[], order: object): Promise<Outcome[]>
 }
 
-interface Waiting { readonly request: Request, readonly order?: object, readonly settle: (outcome: Outcome) => void }
-
 const attemptsMax = 5 // deadlocks and races with another gateway; each loses at most a few times
 
 export function makeExecutor (db: Db, metrics: Registry, own: Partial<Limits> = {}): Executor {
   const { groupSizeMax, groupBytesMax, groupsMax, queueMax, queueBytesMax } = { ...limits, ...own }
-  const waiting: Waiting[] = []
-  let waitingBytes = 0
+  const waiting = makeWaiting({ groupSizeMax, groupBytesMax })
   let committing = 0
   const sizes = new Histogram({ name: 'bifold_commit_group_size', help: 'Commands in one transaction', buckets: [1, 2, 5, 10, 20, 50, 100, 200, 500], registers: [metrics] })
 
@@ -54,35 +52,15 @@ export function makeExecutor (db: Db, metrics: Registry, own: Partial<Limits> = 
     scheduled = true
     setImmediate(begin)
   }
-  const busy = new Set<object>() // the orders that have a group under way
-  const nextGroup = () => {
-    const group: Waiting[] = []
-    const heldUp: Waiting[] = []
-    let bytes = 0
-    for (const one of waiting) {
-      if (one.order !== undefined && busy.has(one.order)) {
-        heldUp.push(one)
-        continue
-      }
-      if (group.length === groupSizeMax || (group.length > 0 && bytes + one.request.bytes > groupBytesMax)) break
-      group.push(one)
-      bytes += one.request.bytes
-    }
-    waitingBytes -= bytes
-    waiting.splice(0, group.length + heldUp.length, ...heldUp)
-    return group
-  }
   const begin = () => {
     scheduled = false
-    while (committing < groupsMax && waiting.length > 0) {
-      const group = nextGroup()
+    while (committing < groupsMax) {
+      const { group, over } = waiting.next()
       if (group.length === 0) break
-      const orders = new Set(group.flatMap(({ order = [] }) => order))
-      for (const order of orders) busy.add(order)
       committing++
       sizes.observe(group.length)
       void settle(db, group).finally(() => {
-        for (const order of orders) busy.delete(order)
+        over()
         committing--
         begin()
       })
@@ -90,9 +68,8 @@ export function makeExecutor (db: Db, metrics: Registry, own: Partial<Limits> = 
   }
   return {
     execute (request) {
-      if (waiting.length >= queueMax || waitingBytes + request.bytes > queueBytesMax) return Promise.reject(new Overloaded())
+      if (waiting.count >= queueMax || waiting.bytes + request.bytes > queueBytesMax) return Promise.reject(new Overloaded())
       const { promise, resolve, reject } = Promise.withResolvers<Answer>()
-      waitingBytes += request.bytes
       waiting.push({ request, settle: outcome => outcome.ok ? resolve(outcome.answer) : reject(outcome.error) })
       soon()
       return promise
@@ -103,7 +80,6 @@ export function makeExecutor (db: Db, metrics: Registry, own: Partial<Limits> = 
       if (left === 0) return outcomes
       return await new Promise(resolve => {
         requests.forEach((request, index) => {
-          waitingBytes += request.bytes
           waiting.push({
             request,
             order,

@@ -46,7 +46,7 @@ export default fp<CommandsOptions>(async (app, { modules, tokenSecret = '', limi
       }
       app.route({ ...route(name, module, command, executor, counted, tokenSecret), validatorCompiler: ({ schema }) => compile(schema as object) })
       if (keyMember in command.input.properties) throw new Error(`${name}: a line of a batch has its Idempotency-Key in ${keyMember}, so that no field of a command can have that name`)
-      if (command.creates && command.method === 'POST') batches.push({ name, module, command, compile, count })
+      if (command.creates && command.method === 'POST') batches.push({ name, module, command, tokenSecret, compile, count })
     }
   }
   await app.register(async child => {
