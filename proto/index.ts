@@ -2,6 +2,7 @@
 import { fileURLToPath } from 'node:url'
 
 export * as booksV1 from './gen/books/v1/books.ts'
+export * as rpc from './rpc.ts'
 
 /** The folder that imports in .proto files are relative to. */
 export const protoRoot = fileURLToPath(new URL('.', import.meta.url))

@@ -1,8 +1,9 @@
 /** Mounts a module's queries as a gRPC service: one adapter turns async functions into callbacks and errors into statuses. */
-import { Metadata, type ServerUnaryCall, type ServiceDefinition, type handleUnaryCall, type sendUnaryData } from '@grpc/grpc-js'
+import type { ServerUnaryCall, ServiceDefinition, handleUnaryCall, sendUnaryData } from '@grpc/grpc-js'
 import type { FastifyBaseLogger } from 'fastify'
-import { BadRequest, grpcStatus, Internal, isDomainError, type Service } from '@bifold/cqrs'
+import { BadRequest, isDomainError, type Service } from '@bifold/cqrs'
 import type { Answer } from './answer.ts'
+import { statusOf } from './status.ts'
 
 const deadlineMs = 5000 // for a caller that sets none: longer than any healthy answer takes
 
@@ -48,13 +49,4 @@ const asBuffer = (bytes: Uint8Array): Buffer => Buffer.from(bytes.buffer, bytes.
 function deadlineOf (call: ServerUnaryCall<unknown, unknown>): number {
   const deadline = Number(call.getDeadline())
   return Number.isFinite(deadline) ? deadline : Date.now() + deadlineMs
-}
-
-// Fields by their names in the .proto file, since that is what the caller has written.
-function statusOf (error: unknown) {
-  const known = isDomainError(error) ? error : new Internal()
-  const fields = (known.errors ?? []).map(({ path, message }) => `${path.slice(1).replaceAll('/', '.').replaceAll(/[A-Z]/g, letter => `_${letter.toLowerCase()}`)} ${message}`)
-  const metadata = new Metadata()
-  metadata.set('error-code', known.code)
-  return { code: grpcStatus(known), details: [known.message, ...fields].join('; '), metadata }
 }
