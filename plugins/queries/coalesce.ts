@@ -8,13 +8,15 @@ export interface Coalesced<Found> {
   close (): void
 }
 
-/** One fetch for many callers; rejects with AnswerTooLarge if it would be more than one answer may have. */
-export type Fetch<Found> = (ids: readonly string[], maxTimeMs: number) => Promise<ReadonlyMap<string, Found>>
+/** One fetch for many callers; rejects with AnswerTooLarge if it would be more than one answer may have. The signal says that none of them waits any more. */
+export type Fetch<Found> = (ids: readonly string[], maxTimeMs: number, signal: AbortSignal) => Promise<ReadonlyMap<string, Found>>
 
 export const idsMax = 1000 // in one fetch; a thousand books are 1 MB
 const growth = 1.1 // with each fetch: one in eight is in vain while documents are large
 const waitingMax = 10_000 // half a second of work at full rate; who comes later had better try again
-const sweepMs = 20 // a caller whose deadline has passed hears of it so much later at most
+const sweepMs = 20 // a caller whose deadline has passed hears of it so much later at most, as does MongoDB of callers who are gone
+
+const nobody = () => {}
 
 interface Waiting<Found> {
   readonly ids: readonly string[]
@@ -28,6 +30,7 @@ export function coalesce<Found> (fetch: Fetch<Found>): Coalesced<Found> {
   const open = new Set<Waiting<Found>>() // those whose caller has not been answered
   let idsNow = idsMax // fewer, for a while, when documents are large
   let fetching = false
+  let leave = nobody // ends the fetch in flight, if nobody waits for it
   let scheduled = false
 
   const fail = (one: Waiting<Found>, error: unknown) => {
@@ -38,14 +41,21 @@ export function coalesce<Found> (fetch: Fetch<Found>): Coalesced<Found> {
     const wanted = group.filter(one => open.has(one) && isWanted(one, fail))
     if (wanted.length === 0) return
     const ids = wanted.length === 1 ? wanted[0]!.ids : [...new Set(wanted.flatMap(one => one.ids))]
-    const leftMs = Math.ceil(Math.max(...wanted.map(({ call }) => call.deadline)) - Date.now())
+    const deadline = Math.max(...wanted.map(({ call }) => call.deadline))
+    const leaving = new AbortController()
+    leave = () => {
+      // Past the deadline MongoDB ends the work by itself, and we keep the connection.
+      if (Date.now() < deadline && !wanted.some(one => open.has(one))) leaving.abort(new Cancelled())
+    }
     try {
-      const found = await fetch(ids, Math.max(1, leftMs))
+      const found = await fetch(ids, Math.max(1, Math.ceil(deadline - Date.now())), leaving.signal)
       for (const one of wanted) if (open.delete(one)) one.resolve(found)
       idsNow = Math.min(idsMax, Math.ceil(idsNow * growth))
     } catch (error) {
       if (error instanceof AnswerTooLarge && wanted.length > 1) return again(wanted)
       for (const one of wanted) fail(one, outcomeOf(error))
+    } finally {
+      leave = nobody
     }
   }
 
@@ -76,7 +86,11 @@ export function coalesce<Found> (fetch: Fetch<Found>): Coalesced<Found> {
 
   const sweep = setInterval(() => {
     const now = Date.now()
-    for (const one of open) if (one.call.deadline <= now) fail(one, new DeadlineExceeded())
+    for (const one of open) {
+      if (one.call.deadline <= now) fail(one, new DeadlineExceeded())
+      else if (one.call.gone()) fail(one, new Cancelled())
+    }
+    leave()
   }, sweepMs).unref()
 
   return {

@@ -18,8 +18,8 @@ export interface PointReads {
 export interface Document { readonly _id: string, readonly version?: number, readonly _message?: Binary }
 
 export function makePointReads (model: ReadModel, { message }: Pick<AnyProjection, 'message'>): PointReads {
-  const coalesced = (options: object) => coalesce<Weighed<Document>>(async (ids, maxTimeMs) => {
-    const { documents, cut } = await model.find<Document>({ _id: { $in: ids as never } }, options, maxTimeMs)
+  const coalesced = (options: object) => coalesce<Weighed<Document>>(async (ids, maxTimeMs, signal) => {
+    const { documents, cut } = await model.find<Document>({ _id: { $in: ids as never } }, { ...options, signal }, maxTimeMs)
     if (cut) throw new AnswerTooLarge()
     return new Map(documents.map(one => [one.document._id, one]))
   })

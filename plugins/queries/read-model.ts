@@ -1,5 +1,5 @@
 /** Reads one read model: no more bytes than an answer may have, in the midst of a rebuild too, and only if it is there. */
-import { BSON, MongoServerError, type Db, type Document as MongoDocument, type Filter, type FindCursor, type FindOptions } from 'mongodb'
+import { BSON, MongoServerError, type Abortable, type Db, type Document as MongoDocument, type Filter, type FindCursor, type FindOptions } from 'mongodb'
 import { ReadModelNotReady } from '@bifold/cqrs'
 
 export interface Found<Document> {
@@ -14,8 +14,8 @@ export interface Weighed<Document> { readonly document: Document, readonly bytes
 
 export interface ReadModel {
   readonly collection: string
-  /** The documents of a query, in its order, as many as there is room for in an answer; one at least. */
-  find<Document> (filter: Filter<MongoDocument>, options: FindOptions, maxTimeMs: number): Promise<Found<Document>>
+  /** The documents of a query, in its order, as many as there is room for in an answer; one at least. Once the signal is given, MongoDB works on it no more: the connection is closed, by which it knows. */
+  find<Document> (filter: Filter<MongoDocument>, options: FindOptions & Abortable, maxTimeMs: number): Promise<Found<Document>>
 }
 
 export const answerBytesMax = 3 * 1024 * 1024 // of documents as MongoDB keeps them, which are larger than their messages; a gRPC client takes 4 MB if not told otherwise
@@ -40,7 +40,7 @@ export function makeReadModel (db: Db, collection: string): ReadModel {
 
   return {
     collection,
-    async find<Document> (filter: Filter<MongoDocument>, options: FindOptions, maxTimeMs: number) {
+    async find<Document> (filter: Filter<MongoDocument>, options: FindOptions & Abortable, maxTimeMs: number) {
       const end = performance.now() + maxTimeMs
       let sure = false
       for (let tries = 1; ; tries++) {

@@ -30,8 +30,8 @@ export function makeReader<View> ({ model, points, turns, freshness }: Source, c
       const list = fingerprint(model.collection, where, order)
       const after = token === '' ? {} : keysetFilter(order, readToken(token, list, order))
       await fresh()
-      const { documents, cut } = await turns.pages(call, async maxTimeMs =>
-        await model.find<MongoDocument>({ $and: [where, after] }, { projection: { _message: 0 }, sort: order, limit: size + 1 }, maxTimeMs))
+      const { documents, cut } = await turns.pages(call, async (maxTimeMs, signal) =>
+        await model.find<MongoDocument>({ $and: [where, after] }, { projection: { _message: 0 }, sort: order, limit: size + 1, signal }, maxTimeMs))
       const items = documents.slice(0, size).map(({ document }) => document)
       return { items: items as View[], nextToken: cut || documents.length > size ? writeToken(list, order, items.at(-1)!) : '' }
     }

@@ -10,8 +10,8 @@ export interface TurnLimits {
   readonly bytesMax: number
 }
 
-/** Reads when it is its turn, within the deadline of the call. */
-export type Turns = <Found extends { readonly bytes: number }>(call: Call, read: (maxTimeMs: number) => Promise<Found>) => Promise<Found>
+/** Reads when it is its turn, within the deadline of the call; the signal says that nobody waits any more. */
+export type Turns = <Found extends { readonly bytes: number }>(call: Call, read: (maxTimeMs: number, signal: AbortSignal) => Promise<Found>) => Promise<Found>
 
 export function makeTurns ({ readsMax, bytesMax }: TurnLimits): Turns {
   let [reading, bytes] = [0, 0]
@@ -26,11 +26,14 @@ export function makeTurns ({ readsMax, bytesMax }: TurnLimits): Turns {
   return async (call, read) => {
     const left = leftMs(call)
     const end = Promise.withResolvers<never>()
+    const leaving = new AbortController()
     let [ended, held] = [false, 0]
     call.onEnd(() => {
       ended = true
       bytes -= held
       begin()
+      // Past the deadline MongoDB ends the work by itself, and we keep the connection.
+      if (Date.now() < call.deadline) leaving.abort(new Cancelled())
       end.reject(new Cancelled())
     })
     const turn = async () => {
@@ -39,7 +42,7 @@ export function makeTurns ({ readsMax, bytesMax }: TurnLimits): Turns {
         begin()
       })
       try {
-        const found = await read(leftMs(call))
+        const found = await read(leftMs(call), leaving.signal)
         if (!ended) bytes += held = found.bytes
         return found
       } finally {
