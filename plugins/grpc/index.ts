@@ -11,9 +11,15 @@ import { protoRoot } from '@bifold/proto'
 import { drainOf, healthOf } from '@bifold/service'
 import { boundStreams } from './limits.ts'
 import { makeListener, type Listener } from './listener.ts'
+import { boundPings } from './pings.ts'
 import { makeStreams } from './streams.ts'
 
-export interface GrpcOptions { host: string, port: number }
+export interface GrpcOptions {
+  host: string
+  port: number
+  /** A connection without a sign for so long is asked for one, and closed if none comes. */
+  keepalive?: { timeMs: number, timeoutMs: number }
+}
 
 export interface Grpc {
   readonly server: Server
@@ -24,17 +30,17 @@ export interface Grpc {
 const closeMs = 5000 // calls under way end within, or are cancelled
 const healthMs = 1000 // how soon a watcher hears of a change
 const connectionsMax = 2000 // a client needs one, with up to 1,000 calls at once; more are closed at once
+const keepaliveDefault = { timeMs: 60_000, timeoutMs: 20_000 } // finds clients that went away without a word
 const serverOptions = {
   'grpc.max_receive_message_length': 1024 * 1024, // a request for 1,000 ids has 40 KB
   'grpc.max_concurrent_streams': 1000, // of one client; more wait at the client
-  'grpc.keepalive_time_ms': 60_000, // finds clients that went away without a word
-  'grpc.keepalive_timeout_ms': 20_000,
   'grpc.max_connection_idle_ms': 300_000 // without a call for so long; clients connect again by themselves
 }
 
-export default fp<GrpcOptions>(async (app, { host, port }) => {
-  const server = new Server({ ...serverOptions, interceptors: [boundStreams()] })
+export default fp<GrpcOptions>(async (app, { host, port, keepalive = keepaliveDefault }) => {
+  const server = new Server({ ...serverOptions, 'grpc.keepalive_time_ms': keepalive.timeMs, 'grpc.keepalive_timeout_ms': keepalive.timeoutMs, interceptors: [boundStreams()] })
   const listener = makeListener(server, connectionsMax)
+  boundPings(server)
   let bound = 0
   app.decorate('grpc', { server, port: () => bound } satisfies Grpc)
 

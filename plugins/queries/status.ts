@@ -4,8 +4,9 @@ import { grpcStatus, Internal, isDomainError, type DomainError, type FieldError 
 import { rpc } from '@bifold/proto'
 
 const domain = 'bifold'
-const messageBytesMax = 2048 // with the details below the 8 KiB of headers that gRPC libraries take if not told otherwise
-const fieldsBytesMax = 3072 // as base64 4 KiB
+// Together within the 8 KiB of headers that gRPC's libraries take if not told otherwise.
+const messageBytesMax = 1024 // in the status, where a byte may become three, and again in the details
+const fieldsBytesMax = 2048 // in base64 some 3 KiB
 const retryDelay = { seconds: 0, nanos: 100_000_000 } // 100 ms: a full queue is worked off by half within
 
 /** The status to end a call with; of what is no domain error, INTERNAL and nothing more. */
