@@ -16,7 +16,7 @@ const growth = 1.1 // with each fetch: one in eight is in vain while documents a
 const waitingMax = 10_000 // half a second of work at full rate; who comes later had better try again
 const sweepMs = 20 // a caller whose deadline has passed hears of it so much later at most, as does MongoDB of callers who are gone
 
-const nobody = () => {}
+const nothing = () => {}
 
 interface Waiting<Found> {
   readonly ids: readonly string[]
@@ -29,9 +29,8 @@ export function coalesce<Found> (fetch: Fetch<Found>): Coalesced<Found> {
   let waiting: Waiting<Found>[] = []
   const open = new Set<Waiting<Found>>() // those whose caller has not been answered
   let idsNow = idsMax // fewer, for a while, when documents are large
-  let fetching = false
-  let leave = nobody // ends the fetch in flight, if nobody waits for it
-  let scheduled = false
+  let look = nothing // whether anybody waits for the fetch in flight
+  let [fetching, scheduled] = [false, false]
 
   const fail = (one: Waiting<Found>, error: unknown) => {
     if (open.delete(one)) one.reject(error)
@@ -40,22 +39,18 @@ export function coalesce<Found> (fetch: Fetch<Found>): Coalesced<Found> {
   const serve = async (group: readonly Waiting<Found>[]): Promise<void> => {
     const wanted = group.filter(one => open.has(one) && isWanted(one, fail))
     if (wanted.length === 0) return
-    const ids = wanted.length === 1 ? wanted[0]!.ids : [...new Set(wanted.flatMap(one => one.ids))]
     const deadline = Math.max(...wanted.map(({ call }) => call.deadline))
-    const leaving = new AbortController()
-    leave = () => {
-      // Past the deadline MongoDB ends the work by itself, and we keep the connection.
-      if (Date.now() < deadline && !wanted.some(one => open.has(one))) leaving.abort(new Cancelled())
-    }
+    const leaving = makeLeaving(deadline, () => wanted.some(one => open.has(one)))
+    look = leaving.look
     try {
-      const found = await fetch(ids, Math.max(1, Math.ceil(deadline - Date.now())), leaving.signal)
+      const found = await fetch(idsOf(wanted), Math.max(1, Math.ceil(deadline - Date.now())), leaving.signal)
       for (const one of wanted) if (open.delete(one)) one.resolve(found)
       idsNow = Math.min(idsMax, Math.ceil(idsNow * growth))
     } catch (error) {
       if (error instanceof AnswerTooLarge && wanted.length > 1) return again(wanted)
       for (const one of wanted) fail(one, outcomeOf(error))
     } finally {
-      leave = nobody
+      look = nothing
     }
   }
 
@@ -85,12 +80,8 @@ export function coalesce<Found> (fetch: Fetch<Found>): Coalesced<Found> {
   }
 
   const sweep = setInterval(() => {
-    const now = Date.now()
-    for (const one of open) {
-      if (one.call.deadline <= now) fail(one, new DeadlineExceeded())
-      else if (one.call.gone()) fail(one, new Cancelled())
-    }
-    leave()
+    for (const one of open) isWanted(one, fail)
+    look()
   }, sweepMs).unref()
 
   return {
@@ -105,6 +96,8 @@ export function coalesce<Found> (fetch: Fetch<Found>): Coalesced<Found> {
   }
 }
 
+const idsOf = (group: readonly { readonly ids: readonly string[] }[]): readonly string[] => group.length === 1 ? group[0]!.ids : [...new Set(group.flatMap(({ ids }) => ids))]
+
 /** As many as one fetch takes, at least one; and the others. */
 function split<Found> (waiting: readonly Waiting<Found>[], idsMax: number): [Waiting<Found>[], Waiting<Found>[]] {
   let taken = 0
@@ -115,7 +108,16 @@ function split<Found> (waiting: readonly Waiting<Found>[], idsMax: number): [Wai
   return [waiting.slice(0, taken), waiting.slice(taken)]
 }
 
-// Whoever is gone, or has no time left, costs no fetch.
+/** Gives its signal when it looks and nobody waits any more; past the deadline MongoDB ends the work by itself, and we keep the connection. */
+function makeLeaving (deadline: number, isAwaited: () => boolean) {
+  const leaving = new AbortController()
+  return {
+    signal: leaving.signal,
+    look () { if (Date.now() < deadline && !isAwaited()) leaving.abort(new Cancelled()) }
+  }
+}
+
+// Whoever is gone, or has no time left, costs no fetch, and is told.
 function isWanted<Found> (one: Waiting<Found>, fail: (one: Waiting<Found>, error: unknown) => void): boolean {
   if (one.call.gone()) fail(one, new Cancelled())
   else if (one.call.deadline <= Date.now()) fail(one, new DeadlineExceeded())
