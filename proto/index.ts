@@ -3,6 +3,7 @@ import { fileURLToPath } from 'node:url'
 import * as rpc from './rpc.ts'
 
 export * as booksV1 from './gen/books/v1/books.ts'
+export * as lendingV1 from './gen/lending/v1/lending.ts'
 export { rpc }
 
 /** The folder that imports in .proto files are relative to. */

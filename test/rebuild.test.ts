@@ -43,7 +43,7 @@ const command = ({ settings }: Pipeline) => execa('node', ['../tools/rebuild.ts'
 
 const equal = async ({ db, mongo }: Pipeline) => {
   const found = await Promise.all(comparable(modules).map(async aggregate => await compare(db, mongo as never, aggregate)))
-  return found.every(({ postgres, missing, extra, differing }) => postgres > 0 && missing + extra + differing === 0)
+  return found.some(({ postgres }) => postgres > 0) && found.every(({ missing, extra, differing }) => missing + extra + differing === 0)
 }
 
 /** Writes until it is ended; each book is added, revised a few times, and one in five is withdrawn. */
@@ -92,7 +92,7 @@ t.test('while commands and reads go on', async t => {
   for (let round = 0; round < 3; round++) {
     const { exitCode, all } = await command(line)
     t.equal(exitCode, 0, String(all))
-    t.match(all, /Rebuilt books from [\d,]+ events[^]*What was live before is kept as books\.old-\d{4}-\S+Z until \d{4}-\S+Z/)
+    t.match(all, /Rebuilt books\b.* from [\d,]+ events[^]*What was live before is kept as books\.old-\d{4}-\S+Z\b.* until \d{4}-\S+Z/)
   }
   await setTimeout(500)
   t.ok(await reader.end() > 100)

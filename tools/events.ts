@@ -31,7 +31,7 @@ async function check (folder: string): Promise<void> {
 /** Writes nothing, unless all of it is right. */
 async function lock (folder: string): Promise<void> {
   const modules = await modulesIn(folder)
-  const locks = modules.map(module => locked(module, lockOf(folder, module.name) ?? {}, aggregate => examplesOf(module, aggregate)))
+  const locks = modules.map(module => locked(module, lockOf(folder, module.name) ?? {}, aggregate => examplesOf(modules, aggregate)))
   const faults = allFaults(modules, locks)
   if (faults.length > 0) return refuse(faults)
   for (const [index, { name }] of modules.entries()) {

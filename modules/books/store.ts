@@ -23,9 +23,9 @@ interface BookRow {
 interface Tables { books: BookRow }
 
 export const store: Store<Book> = {
-  async load (tx, ids) {
+  async load (tx, ids, { lock }) {
     const rows = await (tx as unknown as Kysely<Tables>).selectFrom('books').selectAll()
-      .where(sql<boolean>`id = any(${ids}::uuid[])`).orderBy('id').forUpdate().execute()
+      .where(sql<boolean>`id = any(${ids}::uuid[])`).orderBy('id').$if(lock, query => query.forUpdate()).execute()
     return rows.map(fromRow)
   },
 

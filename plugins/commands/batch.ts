@@ -5,7 +5,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest, RouteOptions } from
 import pLimit from 'p-limit'
 import { pMapIterable } from 'p-map'
 import { Type, type TSchema } from 'typebox'
-import { Cancelled, Overloaded, Stopping, Unavailable, UnsupportedMediaType, writeToken, type BoundCommand, type DomainError, type Module } from '@bifold/cqrs'
+import { Cancelled, Overloaded, Stopping, Unavailable, UnsupportedMediaType, type BoundCommand, type DomainError, type Module } from '@bifold/cqrs'
 import { responses } from '@bifold/openapi'
 import { problemOf, takesItsTime, translated } from '@bifold/problem'
 import { drainOf } from '@bifold/service'
@@ -16,6 +16,7 @@ import { newId } from './ids.ts'
 import { keyMember, readLine } from './line.ts'
 import { readStretches, type Line } from './lines.ts'
 import type { Answer, Request } from './request.ts'
+import { tokenOf } from './token.ts'
 
 export const mediaTypes = ['application/x-ndjson', 'application/jsonl']
 
@@ -146,7 +147,6 @@ async function * answersOf ({ request, reply, stop, limits, done }: Batch): Asyn
 /** Makes the function that decodes a stretch, has it committed, and writes its answers. */
 function makeExecute (executor: Executor, { command, compile, count, tokenSecret }: BatchCommand) {
   const [validate, validateKey] = [compile(command.input), compile(Key)]
-  const tokenOf = (answer: Answer) => writeToken(tokenSecret, { aggregate: command.aggregate.name, ...answer })
   const requestOf = (line: Line, request: FastifyRequest, key: string | undefined): Request | undefined => {
     const read = readLine(line, validate, validateKey)
     if (read === undefined) return undefined
@@ -182,7 +182,7 @@ function makeExecute (executor: Executor, { command, compile, count, tokenSecret
       const outcome = typeof known === 'number' ? outcomes[known]! : known
       count(outcome)
       if (!outcome.ok) outage ??= outageOf(outcome.error)
-      text += answer(number, outcome, request, tokenOf)
+      text += answer(number, outcome, request, answer => tokenOf(tokenSecret, command, answer))
     }
     return { text, nextLine: lines.at(-1)!.number + 1, outage, some: outcomes.some(({ ok }) => ok) }
   }
@@ -190,10 +190,10 @@ function makeExecute (executor: Executor, { command, compile, count, tokenSecret
 
 const outageOf = (error: unknown) => error instanceof Unavailable ? error : undefined
 
-function answer (line: number, outcome: Outcome, request: FastifyRequest, tokenOf: (answer: Answer) => string): string {
+function answer (line: number, outcome: Outcome, request: FastifyRequest, token: (answer: Answer) => string): string {
   if (outcome.ok) {
     const { id, version, replayed } = outcome.answer
-    return `{"line":${line},"status":201,"id":"${id}","version":${version},"consistencyToken":"${tokenOf(outcome.answer)}"${replayed === true ? ',"replayed":true' : ''}}\n`
+    return `{"line":${line},"status":201,"id":"${id}","version":${version},"consistencyToken":"${token(outcome.answer)}"${replayed === true ? ',"replayed":true' : ''}}\n`
   }
   const known = translated(outcome.error as never, request)
   if (known.statusCode >= 500 && !known.retryable) request.log.error({ err: outcome.error, line }, 'line failed')

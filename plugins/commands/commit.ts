@@ -1,7 +1,8 @@
 /** One transaction for a group of commands: load and lock, decide each, save all, commit. */
 import { sql, type CompiledQuery } from 'kysely'
-import { KeyReused, messageValue, TooLarge, VersionMismatch, type AnyAggregate, type Versioned } from '@bifold/cqrs'
+import { KeyReused, messageValue, TooLarge, VersionMismatch, type AnyAggregate, type Fact, type FactOn, type Versioned } from '@bifold/cqrs'
 import { arrays, transaction, type Db } from '@bifold/postgres'
+import { loadStates, see, unborn, Unforeseen, type States } from './load.ts'
 import type { Answer, Request } from './request.ts'
 
 export type Outcome = { readonly ok: true, readonly answer: Answer } | { readonly ok: false, readonly error: unknown }
@@ -19,9 +20,9 @@ interface NewEvent {
   readonly time: Date
 }
 
-/** What a group has loaded and changed so far; later commands of the group see the changes of earlier ones. */
+/** What a group has loaded and changed so far. */
 interface Group {
-  readonly states: Map<AnyAggregate, Map<string, Versioned<unknown>>>
+  readonly states: States
   readonly rounds: Round[]
   readonly events: NewEvent[]
   /** By the digest of the key. */
@@ -65,10 +66,10 @@ export async function commit (db: Db, requests: readonly Request[]): Promise<Out
 }
 
 async function commitOnce (db: Db, requests: readonly Request[], { looking }: { looking: boolean }): Promise<Outcome[]> {
-  const group: Group = { states: new Map(), rounds: [newRound()], events: [], answers: new Map(), newKeys: new Set() }
+  const rounds = [newRound()]
   try {
     return await transaction(db, async tx => {
-      await loadStates(tx, requests, group)
+      const group: Group = { states: await loadStates(tx, requests), rounds, events: [], answers: new Map(), newKeys: new Set() }
       // After the locks: who repeats a request that is just being committed has waited for it, and sees its answer.
       if (looking) await loadAnswers(tx, requests, group)
       const outcomes = requests.map(request => decide(request, group))
@@ -76,7 +77,7 @@ async function commitOnce (db: Db, requests: readonly Request[], { looking }: { 
       return { result: outcomes, writes: writes(tx, group) }
     })
   } catch (error) {
-    throw requests.length === 1 ? meaning(error, group) : error
+    throw requests.length === 1 ? meaning(error, rounds) : error
   }
 }
 
@@ -88,23 +89,11 @@ async function loadAnswers (tx: Db, requests: readonly Request[], group: Group) 
   for (const { digest, fingerprint, ...answer } of rows) group.answers.set(plain(digest), { fingerprint: plain(fingerprint), answer })
 }
 
-async function loadStates (tx: Db, requests: readonly Request[], { states }: Group) {
-  const wanted = new Map<AnyAggregate, Set<string>>()
-  for (const { command: { aggregate, creates }, id } of requests) {
-    if (!wanted.has(aggregate)) wanted.set(aggregate, new Set())
-    if (!creates) wanted.get(aggregate)!.add(id)
-  }
-  // By name, so that two gateways lock in one order.
-  for (const [aggregate, ids] of [...wanted].sort(([a], [b]) => a.name < b.name ? -1 : 1)) {
-    const loaded = ids.size === 0 ? [] : await aggregate.store.load(tx as never, [...ids])
-    states.set(aggregate, new Map(loaded.map(state => [state.id, state])))
-  }
-}
-
 function decide (request: Request, group: Group): Outcome {
   try {
     return { ok: true, answer: request.key === undefined ? apply(request, group) : applyOnce(request, request.key, group) }
   } catch (error) {
+    if (error instanceof Unforeseen) throw error
     return { ok: false, error }
   }
 }
@@ -113,7 +102,7 @@ function applyOnce (request: Request, { value, digest, fingerprint }: NonNullabl
   const before = group.answers.get(digest)
   if (before !== undefined) {
     if (before.fingerprint !== fingerprint) throw new KeyReused(value)
-    return { ...before.answer, replayed: true }
+    return { ...before.answer, ...seenBy(request, group), replayed: true }
   }
   const answer = apply(request, group)
   group.answers.set(digest, { fingerprint, answer })
@@ -121,34 +110,60 @@ function applyOnce (request: Request, { value, digest, fingerprint }: NonNullabl
   return answer
 }
 
-function apply ({ command, id, input, expected, requestId, traceparent }: Request, { states, rounds, events }: Group): Answer {
-  const { aggregate } = command
-  const loaded = states.get(aggregate)!
-  const before = loaded.get(id) ?? { id, version: 0, state: aggregate.initial }
-  let { version, state } = before
+function apply (request: Request, group: Group): Answer {
+  const { states, rounds, events } = group
+  const { command: { aggregate, decide }, id, input, expected } = request
+  const own = states.get(aggregate)!.get(id) ?? unborn(aggregate, id)
   const now = new Date()
   // The rule first: that a book does not exist says more than that its version is another.
-  const facts = command.decide(state as never, input as never, { id, now })
-  if (expected !== undefined && !expected.includes(version)) throw new VersionMismatch(id, version, expected.join(', '))
+  const facts = decide(own.state as never, input as never, { id, now, seen: see(request, own.state, states) })
+  if (expected !== undefined && !expected.includes(own.version)) throw new VersionMismatch(id, own.version, expected.join(', '))
+  const changes: Change[] = []
   const made = facts.map(fact => {
-    state = aggregate.evolve[fact.type](state, fact.data)
-    version++
-    const { task, version: schemaVersion } = aggregate.events[fact.type]!
-    const value = JSON.stringify(messageValue(task, id, version, aggregate.record(state), fact))
-    if (value.length > valueBytesMax / utf8BytesMax && Buffer.byteLength(value) > valueBytesMax) throw new TooLarge(id, valueBytesMax)
-    return { aggregate: aggregate.name, id, version, type: fact.type, schemaVersion, value, requestId, traceparent, time: now }
+    const change = changeOf(fact, aggregate, own, states, changes)
+    const { aggregate: { evolve }, after: { id, version, state } } = change
+    change.after = { id, version: version + 1, state: evolve[fact.type](state, fact.data) }
+    return newEvent(request, change, fact, now)
   })
   // Only now: a rule that throws half way has changed nothing.
-  if (made.length > 0) {
-    events.push(...made)
-    const after = { id, version, state }
-    loaded.set(id, after)
-    change(aggregate, before, after, rounds)
+  events.push(...made)
+  for (const change of changes) {
+    states.get(change.aggregate)!.set(change.after.id, change.after)
+    save(change, rounds)
   }
-  return { id, version }
+  return { id, version: states.get(aggregate)!.get(id)?.version ?? own.version, ...seenBy(request, group) }
 }
 
-function change (aggregate: AnyAggregate, before: Versioned<unknown>, after: Versioned<unknown>, rounds: Round[]) {
+function seenBy (request: Request, { states }: Group): Pick<Answer, 'seen'> {
+  const { command: { aggregate, sees }, id } = request
+  if (sees === undefined) return {}
+  const seen = Object.values(see(request, states.get(aggregate)!.get(id)?.state ?? aggregate.initial, states)).filter(({ version }) => version > 0)
+  return { seen: seen.map(({ aggregate: { name }, id, version }) => ({ aggregate: name, id, version })) }
+}
+
+/** What the facts of one command make of one aggregate. */
+interface Change { readonly aggregate: AnyAggregate, readonly before: Versioned<unknown>, after: Versioned<unknown> }
+
+/** The change of the aggregate that a fact is about: of the command's own, or of one that it sees. */
+function changeOf (fact: Fact | FactOn, own: AnyAggregate, ownState: Versioned<unknown>, states: States, changes: Change[]): Change {
+  const [aggregate, id] = 'on' in fact ? [fact.on.aggregate, fact.on.id] : [own, ownState.id]
+  const begun = changes.find(change => change.aggregate === aggregate && change.after.id === id)
+  if (begun !== undefined) return begun
+  const before = 'on' in fact ? states.get(aggregate)?.get(id) : ownState
+  if (before === undefined) throw new Error(`${fact.type} is recorded on ${aggregate.name} '${id}', which the command does not see`)
+  const change = { aggregate, before, after: before }
+  changes.push(change)
+  return change
+}
+
+function newEvent ({ requestId, traceparent }: Request, { aggregate, after: { id, version, state } }: Change, fact: Fact, time: Date): NewEvent {
+  const { task, version: schemaVersion } = aggregate.events[fact.type]!
+  const value = JSON.stringify(messageValue(task, id, version, aggregate.record(state), fact))
+  if (value.length > valueBytesMax / utf8BytesMax && Buffer.byteLength(value) > valueBytesMax) throw new TooLarge(id, valueBytesMax)
+  return { aggregate: aggregate.name, id, version, type: fact.type, schemaVersion, value, requestId, traceparent, time }
+}
+
+function save ({ aggregate, before, after }: Change, rounds: Round[]) {
   const moved = Object.entries(aggregate.store.unique).flatMap(([constraint, { value }]) => {
     const [from, to] = [value(before.state), value(after.state)]
     return from === to ? [] : [from, to].filter(held => held !== undefined).map(held => `${constraint} ${held}`)
@@ -206,13 +221,13 @@ function insertEvents (tx: Db, events: readonly NewEvent[]): CompiledQuery {
 }
 
 /** What a violated constraint means in the words of the module; for a command that was alone. */
-function meaning (error: unknown, { rounds: [round] }: Group): unknown {
+function meaning (error: unknown, rounds: readonly Round[]): unknown {
   const { constraint = '' } = error as { constraint?: string }
-  for (const [aggregate, changed] of round!.changed) {
-    const unique = aggregate.store.unique[constraint]
-    for (const { state } of changed.values()) {
-      const value = unique?.value(state)
-      if (value !== undefined) return unique!.taken(value)
+  for (const [{ store: { unique, constraints } }, changed] of rounds.flatMap(({ changed }) => [...changed])) {
+    for (const after of changed.values()) {
+      const value = unique[constraint]?.value(after.state)
+      if (value !== undefined) return unique[constraint]!.taken(value)
+      if (constraints?.[constraint] !== undefined) return constraints[constraint](after)
     }
   }
   return error

@@ -3,7 +3,7 @@ import fp from 'fastify-plugin'
 import { Counter } from 'prom-client'
 import { Type } from 'typebox'
 import type { RouteOptions } from 'fastify'
-import { compiler, isDomainError, writeToken, type BoundCommand, type Module } from '@bifold/cqrs'
+import { compiler, isDomainError, type BoundCommand, type Module } from '@bifold/cqrs'
 import { responses } from '@bifold/openapi'
 import { dbOf } from '@bifold/postgres'
 import { metricsOf } from '@bifold/service'
@@ -14,6 +14,7 @@ import type { Outcome } from './commit.ts'
 import { makeExecutor, type Executor, type Limits } from './executor.ts'
 import { newId } from './ids.ts'
 import { removeOldKeys } from './keys.ts'
+import { tokenOf } from './token.ts'
 import { expectedVersions, Headers, idempotencyKey, traceparent } from './headers.ts'
 import { keyMember } from './line.ts'
 import type { Answer } from './request.ts'
@@ -69,11 +70,11 @@ function route (name: string, module: Module, command: BoundCommand, executor: E
       headers: Headers,
       ...creates ? {} : { params: Id },
       ...hasBody ? { body: { ...input, examples: [example] } } : {},
-      response: responses(creates ? 201 : 200, 'Done, and kept for good', AnswerBody, problems(creates))
+      response: responses(creates ? 201 : 200, 'Done, and kept for good', AnswerBody, problems(command))
     },
     preValidation: async request => { request.body = clean(request.body ?? undefined) },
     handler: async (request, reply) => {
-      const { replayed, ...answer } = await counted(executor.execute({
+      const answer = await counted(executor.execute({
         command,
         id: creates ? newId() : (request.params as { id: string }).id.toLowerCase(),
         input: request.body ?? {},
@@ -83,19 +84,20 @@ function route (name: string, module: Module, command: BoundCommand, executor: E
         requestId: request.id,
         traceparent: traceparent(request.headers['traceparent'])
       }))
-      request.log.debug({ command: name, ...answer }, 'command committed')
-      reply.header('etag', `"${answer.version}"`)
-      reply.header('consistency-token', writeToken(tokenSecret, { aggregate: command.aggregate.name, ...answer }))
+      const { id, version, replayed } = answer
+      request.log.debug({ command: name, id, version }, 'command committed')
+      reply.header('etag', `"${version}"`)
+      reply.header('consistency-token', tokenOf(tokenSecret, command, answer))
       if (replayed) reply.header('idempotency-replayed', 'true')
-      if (creates) reply.code(201).header('location', `${url}/${answer.id}`)
-      return answer
+      if (creates) reply.code(201).header('location', `${url}/${id}`)
+      return { id, version }
     }
   }
 }
 
-const problems = (creates: boolean) => ({
+const problems = ({ creates, sees }: BoundCommand) => ({
   400: 'The input is wrong; `errors` names each field',
-  ...creates ? {} : { 404: 'It does not exist' },
+  ...creates && sees === undefined ? {} : { 404: sees === undefined ? 'It does not exist' : 'It, or what it needs, does not exist' },
   409: 'It is against a rule',
   412: 'It is at another version than If-Match says',
   413: 'The body is too large',

@@ -1,5 +1,5 @@
 /** A command as it waits for its commit, and its answer. */
-import type { BoundCommand } from '@bifold/cqrs'
+import type { BoundCommand, Place } from '@bifold/cqrs'
 
 export interface Request {
   readonly command: BoundCommand
@@ -19,6 +19,8 @@ export interface Request {
 export interface Answer {
   readonly id: string
   readonly version: number
+  /** What the command has seen, as it is after it: a read that is to show the command has to show that, too. */
+  readonly seen?: readonly Place[]
   /** True if it is the answer that was given before to the same Idempotency-Key. */
   readonly replayed?: boolean
 }

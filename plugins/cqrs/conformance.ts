@@ -2,20 +2,23 @@
 import type { Test } from 'tap'
 import { compiler } from './validate.ts'
 import { faultsIn, read, written, type EventLock, type Example } from './lock.ts'
+import { stories, type Step } from './stories.ts'
 import type { AnyAggregate } from './aggregate.ts'
-import type { Fact } from './events.ts'
 import type { Module } from './module.ts'
+
+export { stories }
 
 /**
  * Checks what the compiler cannot: names, schemas, examples, and that an event survives its way through the envelope into each projection.
  *
  * @param lock the module's `events.lock.json`: then old events are read, too. `npm run check` does the same for every module
+ * @param others the modules whose aggregates its commands see, or whose events its projections take
  * @example
  * import t from 'tap'
  * import lock from './events.lock.json' with { type: 'json' }
- * testModule(t, books, lock)
+ * testModule(t, lending, lock, [books])
  */
-export function testModule (t: Test, module: Module, lock?: EventLock): void {
+export function testModule (t: Test, module: Module, lock?: EventLock, others: readonly Module[] = []): void {
   const compile = compiler(module.formats)
   t.test(`module ${module.name} is named after one word`, async t => {
     t.match(module.name, /^[a-z][a-z0-9-]*$/)
@@ -44,21 +47,15 @@ export function testModule (t: Test, module: Module, lock?: EventLock): void {
     for (const { input } of Object.values(module.queries)) compile(input)
   })
   if (lock !== undefined) t.test(`the events of ${module.name} are readable in every version`, async t => t.same(faultsIn(module, lock), []))
-  for (const aggregate of module.aggregates) {
-    t.test(`a story of ${aggregate.name} goes through the envelope into every projection`, async t => {
-      const story = tell(module, aggregate)
-      const project = projecting(t, module)
-      t.ok(story.length > 0, 'the examples lead to events')
-      story.forEach(({ fact, state, before }, index) => {
-        t.ok(compile(aggregate.events[fact.type]!.schema)(fact.data), `${fact.type} fits its schema`)
-        t.ok(compile(aggregate.recordSchema)(aggregate.record(state)), `the record after ${fact.type} fits its schema`)
-        t.same(aggregate.evolve[fact.type](before, fact.data), state, 'evolving twice from one state gives one state')
-        const envelope = read(written(aggregate, { fact, record: aggregate.record(state) }, index + 1))
-        t.same({ type: envelope.type, data: envelope.data, record: envelope.record }, { type: fact.type, data: fact.data, record: aggregate.record(state) })
-        project(envelope)
-      })
-    })
-
+  const told = stories([module, ...others])
+  t.test(`the stories of ${module.name} go through the envelope into every projection`, async t => {
+    for (const { name, events } of module.aggregates) {
+      const made = Object.values(events).filter(({ example }) => example === undefined).map(({ type }) => type)
+      t.same(made.filter(type => !told.flat().some(({ fact }) => fact.type === type)), [], `the examples lead to every event of ${name}`)
+    }
+    for (const story of told) checkStory(t, module, story, compile)
+  })
+  for (const aggregate of [module, ...others].flatMap(({ aggregates }) => aggregates)) {
     t.test(`a projection takes all events of ${aggregate.name}, or none: else nobody knew which version it shows`, async t => {
       const types = Object.keys(aggregate.events)
       for (const { collection, on } of module.projections) {
@@ -66,9 +63,10 @@ export function testModule (t: Test, module: Module, lock?: EventLock): void {
         if (taken.length > 0) t.same(taken, types, collection)
       }
     })
-
+  }
+  for (const aggregate of module.aggregates) {
     t.test(`what is unique among ${aggregate.name} is held by a state, and by none before the first event`, async t => {
-      const story = tell(module, aggregate)
+      const story = told.flat().filter(step => step.aggregate === aggregate)
       for (const [constraint, { value }] of Object.entries(aggregate.store.unique)) {
         t.equal(value(aggregate.initial), undefined, constraint)
         t.ok(story.some(({ state }) => typeof value(state) === 'string'), `the examples show ${constraint}`)
@@ -100,33 +98,34 @@ function projecting (t: Test, module: Module) {
 
 const routes = (module: Module): [string, { url: string }][] => [...Object.entries(module.commands), ...Object.entries(module.queries)]
 
-/** What the lock of a module is made from: the facts that the commands' examples lead to, and the events' own examples. */
-export function examplesOf (module: Module, aggregate: AnyAggregate): Example[] {
-  const story = tell(module, aggregate)
-  const last = story.at(-1)?.state ?? aggregate.initial
-  const own = Object.values(aggregate.events).filter(({ example }) => example !== undefined).map(({ type, example }) => ({ fact: { type, data: example }, state: aggregate.evolve[type](last, example) }))
-  return [...story, ...own].map(({ fact, state }) => ({ fact, record: aggregate.record(state) }))
-}
-
-// The examples of the commands, one after the other: those that create first, those that end it last.
-function tell (module: Module, aggregate: AnyAggregate): { fact: Fact, before: unknown, state: unknown }[] {
-  const rank = ({ creates, method }: { creates: boolean, method: string }) => creates ? 0 : method === 'DELETE' ? 2 : 1
-  const commands = Object.values(module.commands).filter(command => command.aggregate === aggregate).sort((a, b) => rank(a) - rank(b))
-  const context = { id: '019a0000-0000-7000-8000-000000000000', now: new Date('2026-01-01T00:00:00Z') }
-  const story: { fact: Fact, before: unknown, state: unknown }[] = []
-  let state = freeze(aggregate.initial)
-  for (const command of commands) {
-    for (const fact of command.decide(state as never, freeze(structuredClone(command.example)) as never, context)) {
-      const before = state
-      state = freeze(aggregate.evolve[fact.type](before, fact.data))
-      story.push({ fact, before, state })
+function checkStory (t: Test, module: Module, story: readonly Step[], compile: ReturnType<typeof compiler>): void {
+  const project = projecting(t, module)
+  for (const { command, aggregate, id, version, fact, before, state } of story) {
+    const envelope = { ...read(written(aggregate, { fact, record: aggregate.record(state) }, version)), id }
+    if (module.aggregates.includes(command.aggregate)) t.ok(module.aggregates.includes(aggregate), `${fact.type} is recorded by the module that it is of`)
+    if (module.aggregates.includes(aggregate)) {
+      t.ok(compile(aggregate.events[fact.type]!.schema)(fact.data), `${fact.type} fits its schema`)
+      t.ok(compile(aggregate.recordSchema)(aggregate.record(state)), `the record after ${fact.type} fits its schema`)
+      t.same(aggregate.evolve[fact.type](before, fact.data), state, 'evolving twice from one state gives one state')
+      t.same({ type: envelope.type, data: envelope.data, record: envelope.record }, { type: fact.type, data: fact.data, record: aggregate.record(state) })
     }
+    project(envelope)
   }
-  return story
 }
 
-// A rule that changes what it is given throws instead of spoiling somebody else's state.
-function freeze<T> (value: T): T {
-  if (typeof value === 'object' && value !== null) Object.values(Object.freeze(value)).forEach(freeze)
-  return value
+/**
+ * What the lock of a module is made from: for each event, the first fact that the commands' examples lead to, and its own example.
+ *
+ * @param modules with those whose aggregates its commands see
+ */
+export function examplesOf (modules: readonly Module[], aggregate: AnyAggregate): Example[] {
+  const steps = stories(modules).flat().filter(step => step.aggregate === aggregate)
+  const last = steps.at(-1)?.state ?? aggregate.initial
+  return Object.values(aggregate.events).flatMap(({ type, example }) => {
+    const first = steps.find(({ fact }) => fact.type === type)
+    return [
+      ...first === undefined ? [] : [{ fact: first.fact, state: first.state }],
+      ...example === undefined ? [] : [{ fact: { type, data: example }, state: aggregate.evolve[type](last, example) }]
+    ]
+  }).map(({ fact: { type, data }, state }) => ({ fact: { type, data }, record: aggregate.record(state) }))
 }

@@ -7,7 +7,7 @@ import { event, type AnyEventType } from './events.ts'
 import { canonical, faultsIn, locked, type EventLock, type LockedVersion } from './lock.ts'
 import type { Module } from './module.ts'
 
-const lock = (module: Module, before: EventLock = {}): EventLock => JSON.parse(JSON.stringify(locked(module, before, aggregate => examplesOf(module, aggregate))))
+const lock = (module: Module, before: EventLock = {}): EventLock => JSON.parse(JSON.stringify(locked(module, before, aggregate => examplesOf([module], aggregate))))
 
 /** The lock as it grows from release to release. */
 const after = (release: Release): EventLock => lock(notes(release), release === 1 ? {} : after(release - 1 as Release))

@@ -11,6 +11,7 @@ export interface Format { readonly validate: (text: string) => boolean, readonly
 export interface Module {
   /** The module's folder, the first part of its routes, the proto package and the prefix of its errors. */
   readonly name: string
+  /** One that refers to another in its tables stands behind it: they are made in this order. */
   readonly aggregates: readonly AnyAggregate[]
   readonly commands: Readonly<Record<string, BoundCommand>>
   readonly projections: readonly AnyProjection[]
@@ -29,6 +30,29 @@ export interface Module {
  */
 export function defineModule (definition: Module): Module {
   return definition
+}
+
+/**
+ * The modules that Bifold runs, in the order in which their tables are made: one that refers to another stands behind it.
+ *
+ * @throws if two of them have something of one name that is known to all: an aggregate, an event, a command, a query or a read model
+ * @example
+ * export const modules = defineModules([books, lending])
+ */
+export function defineModules (modules: readonly Module[]): readonly Module[] {
+  const names = {
+    module: modules.map(({ name }) => name),
+    aggregate: modules.flatMap(({ aggregates }) => aggregates.map(({ name }) => name)),
+    event: modules.flatMap(({ aggregates }) => aggregates.flatMap(({ events }) => Object.keys(events))),
+    command: modules.flatMap(({ commands }) => Object.keys(commands)),
+    query: modules.flatMap(({ queries }) => Object.keys(queries)),
+    'read model': modules.flatMap(({ projections }) => projections.map(({ collection }) => collection))
+  }
+  for (const [what, all] of Object.entries(names)) {
+    const twice = all.find((name, index) => all.indexOf(name) !== index)
+    if (twice !== undefined) throw new Error(`Two modules, or one of them twice, have the ${what} '${twice}'`)
+  }
+  return modules
 }
 
 /**

@@ -1,7 +1,7 @@
 /** Brings the tables up to date; safe when several apps start at once (Kysely's migrator takes a lock). */
 import { sql, type Kysely } from 'kysely'
 import { Migrator, type Migration } from 'kysely/migration'
-import type { Module } from '@bifold/cqrs'
+import type { AnyAggregate, Module } from '@bifold/cqrs'
 import type { Db } from './index.ts'
 import { migrations } from './migrations.ts'
 
@@ -15,17 +15,30 @@ export async function migrate (db: Db, modules: readonly Module[]): Promise<stri
   return await db.connection().execute(async connection => {
     await sql`select pg_advisory_lock(${startLock})`.execute(connection)
     try {
-      const { results, error } = await new Migrator({ db: connection as Kysely<unknown>, provider: { getMigrations: async () => all(modules) }, allowUnorderedMigrations: true }).migrateToLatest()
-      if (error !== undefined) throw error
-      return (results ?? []).filter(({ status }) => status === 'Success').map(({ migrationName }) => migrationName)
+      return await migrateInOrder(connection as Kysely<unknown>, [migrations, ...modules.flatMap(({ aggregates }) => aggregates.map(own))])
     } finally {
       await sql`select pg_advisory_unlock(${startLock})`.execute(connection)
     }
   })
 }
 
-function all (modules: readonly Module[]): Record<string, Migration> {
-  const named = modules.flatMap(({ aggregates }) => aggregates.flatMap(({ name, store }) =>
-    Object.entries(store.migrations).map(([migration, steps]) => [`${name}-${migration}`, steps] as const)))
-  return { ...migrations, ...Object.fromEntries(named) }
+type Migrations = Readonly<Record<string, Migration>>
+
+const own = ({ name, store }: AnyAggregate): Migrations =>
+  Object.fromEntries(Object.entries(store.migrations).map(([migration, steps]) => [`${name}-${migration}`, steps]))
+
+/** Part after part, since a table may refer to one of an earlier part: left to itself, the migrator goes by the names of all. */
+async function migrateInOrder (db: Kysely<unknown>, parts: readonly Migrations[]): Promise<string[]> {
+  const all: Migrations = Object.assign({}, ...parts)
+  const migrator = (migrations: Migrations) => new Migrator({ db, provider: { getMigrations: async () => migrations }, allowUnorderedMigrations: true })
+  let known = Object.fromEntries((await migrator(all).getMigrations()).filter(({ executedAt }) => executedAt !== undefined).map(({ name, migration }) => [name, migration]))
+  const done: string[] = []
+  // The last time with all: that finds a database that a later version has migrated.
+  for (const part of [...parts.filter(part => Object.keys(part).some(name => !(name in known))), all]) {
+    known = { ...known, ...part }
+    const { results = [], error } = await migrator(known).migrateToLatest()
+    if (error !== undefined) throw error
+    done.push(...results.filter(({ status }) => status === 'Success').map(({ migrationName }) => migrationName))
+  }
+  return done
 }

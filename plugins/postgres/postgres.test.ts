@@ -2,8 +2,10 @@
 import { createHash } from 'node:crypto'
 import { setTimeout } from 'node:timers/promises'
 import t from 'tap'
-import { sql } from 'kysely'
+import { sql, type Kysely } from 'kysely'
 import { Migrator } from 'kysely/migration'
+import type { Module } from '@bifold/cqrs'
+import { stories } from '@bifold/cqrs/conformance'
 import { modules } from '@bifold/modules'
 import { stores } from '@bifold/test'
 import { connect, isOutage, migrate, poolOf, settledPosition, type Db } from './index.ts'
@@ -14,7 +16,7 @@ t.test('several apps may migrate at once; each step is done once', async t => {
   const dbs = Array.from({ length: 4 }, () => connect(POSTGRES_URL, 2))
   t.teardown(async () => await Promise.all(dbs.map(async db => await db.destroy())))
   const done = await Promise.all(dbs.map(async db => await migrate(db, modules)))
-  t.same(done.flat().sort(), ['0001-events', '0002-idempotency-keys', '0003-old-idempotency-keys', '0004-relay-checkpoints', '0005-idempotency-digests', '0006-relay-places', '0007-schema-versions', 'books-0001-books'])
+  t.same(done.flat().sort(), ['0001-events', '0002-idempotency-keys', '0003-old-idempotency-keys', '0004-relay-checkpoints', '0005-idempotency-digests', '0006-relay-places', '0007-schema-versions', 'books-0001-books', 'loans-0001-loans', 'members-0001-members'])
 })
 
 t.test('Idempotency-Keys that were kept as text are kept as digests', async t => {
@@ -72,6 +74,55 @@ t.test('a store declares what its unique indexes guard, and nothing else', async
       where indrelid = ${name}::regclass and indisunique and not indisprimary order by relname
     `.execute(db)
     t.same(Object.keys(store.unique).sort(), rows.map(({ index }) => index), name)
+  }
+})
+
+t.test('the error of each check and foreign key of a table is known by its name', async t => {
+  const { POSTGRES_URL } = await stores(t)
+  const db = connect(POSTGRES_URL, 1)
+  t.teardown(async () => await db.destroy())
+  await migrate(db, modules)
+  for (const { name, store: { constraints = {} } } of modules.flatMap(({ aggregates }) => aggregates)) {
+    const { rows } = await sql<{ constraint: string }>`select conname as constraint from pg_constraint where conrelid = ${name}::regclass and contype in ('c', 'f') order by conname`.execute(db)
+    t.same(Object.keys(constraints).sort(), rows.map(({ constraint }) => constraint), name)
+  }
+})
+
+t.test('tables are made in the order in which modules and aggregates are listed, whatever their names, in a new database and in an older one', async t => {
+  const { POSTGRES_URL } = await stores(t)
+  const db = connect(POSTGRES_URL, 1)
+  t.teardown(async () => await db.destroy())
+  const table = (name: string, refersTo?: string) => ({
+    name,
+    store: { migrations: { '0001': { up: async (db: Kysely<never>) => { await sql`create table ${sql.table(name)} (id int primary key, other int ${refersTo === undefined ? sql`` : sql`references ${sql.table(refersTo)}`})`.execute(db) } } } }
+  })
+  const module = (...aggregates: object[]) => ({ aggregates }) as unknown as Module
+  t.same((await migrate(db, [module(table('z'), table('y', 'z'))])).slice(-2), ['z-0001', 'y-0001'])
+  t.same(await migrate(db, [module(table('z'), table('y', 'z')), module(table('x', 'y'), table('a', 'x'))]), ['x-0001', 'a-0001'])
+  t.same(await migrate(db, [module(table('z'), table('y', 'z')), module(table('x', 'y'), table('a', 'x'))]), [])
+  await t.rejects(migrate(db, [module(table('z'))]), /previously executed migration .* is missing/, 'a database of a later version')
+})
+
+t.test('a store locks what it loads only if it is asked to', async t => {
+  const { POSTGRES_URL } = await stores(t)
+  const db = connect(POSTGRES_URL, 3)
+  t.teardown(async () => await db.destroy())
+  await migrate(db, modules)
+  const id = '019a0000-0000-7000-8000-000000000001'
+  for (const aggregate of modules.flatMap(({ aggregates }) => aggregates)) {
+    const load = async (db: Db, lock: boolean) => (await aggregate.store.load(db as never, [id], { lock })).map(({ id, version }) => ({ id, version }))
+    // As a state that no rule has seen: what refers to others may not be there.
+    await sql`alter table ${sql.table(aggregate.name)} disable trigger all`.execute(db)
+    const state = stories(modules).flat().find(step => step.aggregate === aggregate)!.state
+    await db.executeQuery(aggregate.store.save(db as never, [{ id, version: 1, state }]))
+    const tx = await db.startTransaction().execute()
+    t.same(await load(tx, true), [{ id, version: 1 }], aggregate.name)
+    t.same(await load(db, false), [{ id, version: 1 }], 'without the lock')
+    await t.rejects(db.transaction().execute(async other => {
+      await sql`set local lock_timeout = 50`.execute(other)
+      await load(other, true)
+    }), { code: '55P03' }, 'with it')
+    await tx.rollback().execute()
   }
 })
 

@@ -3,6 +3,7 @@ import t, { type Test } from 'tap'
 import { setTimeout } from 'node:timers/promises'
 import { credentials, status, type ServiceError } from '@grpc/grpc-js'
 import { MongoClient } from 'mongodb'
+import { modules } from '@bifold/modules'
 import { booksV1 } from '@bifold/proto'
 import { call, startApp, stores, until } from '@bifold/test'
 import { makeReadModel } from './read-model.ts'
@@ -19,6 +20,7 @@ async function database (t: Test) {
 
 async function service (t: Test) {
   const { settings, db } = await database(t)
+  for (const { collection } of modules.flatMap(({ projections }) => projections)) if (collection !== 'books') await db.createCollection(collection)
   const { app, url } = await startApp(t, 'query', settings, { ready: false })
   const rpc = new booksV1.BookQueryServiceClient(`127.0.0.1:${app.getDecorator<{ port: () => number }>('grpc').port()}`, credentials.createInsecure())
   t.teardown(() => rpc.close())
