@@ -37,6 +37,7 @@ export interface Settings {
   RELAY_MODE: RelayMode
   LAG_MAX_SECONDS: number
   TOKEN_SECRET: string
+  READ_MODELS: string
   GATEWAY_PORT: number
   RELAY_PORT: number
   PROJECTOR_PORT: number
@@ -123,6 +124,7 @@ export async function stores (t: Test, dir = testStack): Promise<Settings> {
     RELAY_MODE: 'wal',
     LAG_MAX_SECONDS: 300,
     TOKEN_SECRET: name,
+    READ_MODELS: '',
     GATEWAY_PORT: 0,
     RELAY_PORT: 0,
     PROJECTOR_PORT: 0,

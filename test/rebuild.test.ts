@@ -11,7 +11,7 @@ import { rebuild } from '@bifold/projections/rebuild'
 import { build } from '@bifold/service'
 import { comparable, compare } from '@bifold/tools/compare'
 import { sql } from 'kysely'
-import { kafkaFor, pipeline, until, type Pipeline } from './pipeline.ts'
+import { kafkaFor, pipeline, startApp, until, type Pipeline } from './pipeline.ts'
 
 const emma = { title: 'Emma', authors: ['Jane Austen'] }
 const silent = { info () {}, warn () {}, error () {}, debug () {} } as never
@@ -223,4 +223,19 @@ t.test('a changed projection: the old projector works until the rebuild, the new
   await line.post('/books', { ...emma, title: 'Persuasion' })
   await until(async () => (await shown()).join() === 'EMMA, AGAIN,PERSUASION', 'the new one to go on')
   t.match((await older.ready()).checks['read models'], { reason: /a newer one is to take its place/ })
+})
+
+t.test('a projector for some read models, and another for the rest: each keeps its own', async t => {
+  const line = await pipeline(t)
+  await line.apps.projector.app.close()
+  const read = async (name: string) => await line.mongo.collection(name).countDocuments()
+  const one = await startApp(t, 'projector', { ...line.settings, READ_MODELS: 'members' })
+  await line.post('/lending/members', { name: 'Fanny Price' })
+  await line.post('/books', emma)
+  await until(async () => await read('members') === 1, 'the member')
+  t.equal(await read('books'), 0)
+  await startApp(t, 'projector', { ...line.settings, READ_MODELS: 'books,loans' })
+  await until(async () => await read('books') === 1, 'the book')
+  t.match(await (await fetch(`${one.url}/health/ready`)).json(), { status: 'ready' })
+  await t.rejects(startApp(t, 'projector', { ...line.settings, READ_MODELS: 'novels' }), { message: /READ_MODELS: no module has the read model 'novels'; there are books/ })
 })

@@ -7,6 +7,7 @@ export const config = () => loadConfig({
   MONGO_URL: setting.url('Where the read models are kept'),
   EVENTS_TOPIC: setting.topic(),
   LAG_MAX_SECONDS: setting.lag(),
+  READ_MODELS: setting.names('The read models that this projector keeps, with commas between; all, if none is named'),
   PROJECTOR_PORT: setting.port(3002)
 })
 

@@ -17,12 +17,12 @@ import { graceMs as defaultGraceMs, isThere, removeOld } from './grace.ts'
 import type { Held } from './lane.ts'
 import { createLetterIndexes, letters as lettersOf } from './letters.ts'
 
-/** `url` is PostgreSQL's: its event log fills read models that have nothing yet. `graceMs` is for how long one is kept that was rebuilt. */
-export interface ProjectionsOptions { modules: readonly Module[], url: string, topic: string, lagMaxSeconds: number, graceMs?: number }
+/** `url` is PostgreSQL's: its event log fills read models that have nothing yet. `graceMs` is for how long one is kept that was rebuilt; `readModels` names those to keep, with commas between, if not all. */
+export interface ProjectionsOptions { modules: readonly Module[], url: string, topic: string, lagMaxSeconds: number, readModels?: string, graceMs?: number }
 
-export default fp<ProjectionsOptions>(async (app, { modules, url, topic, lagMaxSeconds, graceMs = defaultGraceMs }) => {
+export default fp<ProjectionsOptions>(async (app, { modules, url, topic, lagMaxSeconds, readModels = '', graceMs = defaultGraceMs }) => {
   const db = mongoOf(app)
-  const projections = projectionsOf(modules)
+  const projections = kept(projectionsOf(modules), readModels)
   const declared = eventTypesOf(modules)
   const registers = [metricsOf(app)]
   const events = new Counter({ name: 'bifold_projector_events_total', help: 'Events that were applied', registers })
@@ -60,7 +60,7 @@ export default fp<ProjectionsOptions>(async (app, { modules, url, topic, lagMaxS
       kafka: kafkaOf(app),
       admin,
       topic,
-      groupId: groupOf(db, topic, projections),
+      groupId: groupOf(db, topic, projections, readModels),
       projections,
       declared,
       signal: AbortSignal.any([signal, changed.signal]),
@@ -84,9 +84,19 @@ export default fp<ProjectionsOptions>(async (app, { modules, url, topic, lagMaxS
 
 const lookMs = 2000 // a read model that another version had built is taken on soon after its rebuild, and one that is gone is built
 
-/** Projectors of other versions share no partitions: each version has all of them, and works when its read model is there. */
-const groupOf = (db: Db, topic: string, projections: readonly AnyProjection[]) =>
-  [`bifold-projector.${db.databaseName}.${topic}`, ...projections.filter(projection => versionOf(projection) > 1).map(projection => `${projection.collection}-${versionOf(projection)}`)].join('.')
+/** @throws if there is no read model of a name */
+function kept (projections: readonly AnyProjection[], readModels: string): readonly AnyProjection[] {
+  if (readModels === '') return projections
+  return readModels.split(',').map(name => {
+    const found = projections.find(({ collection }) => collection === name)
+    if (found === undefined) throw new Error(`READ_MODELS: no module has the read model '${name}'; there are ${projections.map(({ collection }) => collection).join(', ')}`)
+    return found
+  })
+}
+
+/** Projectors of other versions or of other read models share no partitions: each kind has all of them, and works when its read model is there. */
+const groupOf = (db: Db, topic: string, projections: readonly AnyProjection[], readModels: string) =>
+  [`bifold-projector.${db.databaseName}.${topic}`, ...readModels === '' ? [] : readModels.split(',').sort(), ...projections.filter(projection => versionOf(projection) > 1).map(projection => `${projection.collection}-${versionOf(projection)}`)].join('.')
 
 /** One that was left out has become ours, or one of ours is gone, as after the loss of MongoDB. */
 async function anyChanged (db: Db, projections: readonly AnyProjection[], others: ReadonlyMap<AnyProjection, number>): Promise<boolean> {

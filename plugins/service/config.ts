@@ -14,6 +14,7 @@ export const setting = {
   url: (description: string) => Type.String({ minLength: 1, description }),
   port: (port: number) => Type.Integer({ minimum: 0, maximum: 65535, default: port }),
   lag: () => Type.Number({ minimum: 1, default: 300, description: 'Seconds that the oldest event may wait before the app is no longer ready' }), // a deployment or a failover takes less
+  names: (description: string) => Type.String({ default: '', pattern: '^([A-Za-z0-9]+(,[A-Za-z0-9]+)*)?$', description }),
   tokenSecret: () => Type.String({ default: '', maxLength: 200, description: 'What consistency tokens are signed with: the same for gateway and query' }),
   topic: () => Type.String({ default: 'cqrstopic', minLength: 1, maxLength: 249, pattern: '^[A-Za-z0-9._-]+$' }) // Kafka's own limits
 }
