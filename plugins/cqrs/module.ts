@@ -5,8 +5,8 @@ import type { DomainErrorClass } from './errors.ts'
 import type { AnyProjection } from './projection.ts'
 import type { AnyQueries, Service } from './query.ts'
 
-/** A named format of strings (JSON Schema `format`), with the sentence that tells what was expected. */
-export interface Format { readonly validate: (text: string) => boolean, readonly message: string }
+/** A named format of strings (JSON Schema `format`), with the sentence that tells what was expected, or what is wrong with a text. */
+export interface Format { readonly validate: (text: string) => boolean, readonly message: string | ((text: string) => string) }
 
 export interface Module {
   /** The module's folder, the first part of its routes, the proto package and the prefix of its errors. */

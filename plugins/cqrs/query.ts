@@ -1,5 +1,6 @@
 /** Declares queries: for each RPC of a service, its HTTP route, the schema of its input, and the answer from the read models. */
 import type { TSchema } from 'typebox'
+import type { Where } from './filter.ts'
 
 /** A message of a .proto file, as ts-proto generates it. */
 export interface Message<T> {
@@ -31,8 +32,11 @@ type ResponseOf<M extends Method> = M['responseType'] extends { decode (bytes: U
 /** How a list is ordered: field to direction; `_id` is always its last field, so that no two documents are equal. */
 export type Order = Readonly<Record<string, 1 | -1>>
 
-/** One page of a list. `where` is a MongoDB filter. */
-export interface PageRequest { where: Readonly<Record<string, unknown>>, order: Order, size: number, token: string }
+/** One page of a list. `where` is a MongoDB filter; `fields` are those of the documents that are wanted, if not all. */
+export interface PageRequest { where: Where, order: Order, size: number, token: string, fields?: readonly string[] | undefined }
+
+/** One page of a search. `score` is an expression of MongoDB's. */
+export interface RankedRequest { where: Where, score: Readonly<Record<string, unknown>>, size: number, token: string }
 
 /** Reads one collection, within the deadline of the call that it was made for. */
 export interface Reader<View> {
@@ -40,6 +44,8 @@ export interface Reader<View> {
   get (ids: readonly string[]): Promise<View[]>
   /** A page after the one that gave `token`; keyset paging, so that pages stay right while documents come and go. One of large documents has fewer than `size`. */
   page (request: PageRequest): Promise<{ items: View[], nextToken: string }>
+  /** The ids of a page of those that match, by falling score and then by the id. Of more than 20,000 that match, only so many are looked at. */
+  ranked (request: RankedRequest): Promise<{ ids: string[], nextToken: string }>
 }
 
 interface Route<Request> {

@@ -18,14 +18,17 @@ export function compiler (formats: Readonly<Record<string, Format>> = {}): (sche
   const ajv = new Ajv({ allErrors: true, verbose: true, strict: true, strictTypes: false, coerceTypes: false, useDefaults: false, removeAdditional: false })
   addFormats.default(ajv)
   ajv.addFormat('uuid', uuid)
-  ajv.addVocabulary([messageKeyword, 'example'])
-  for (const [name, { validate, message }] of Object.entries(formats)) ajv.addFormat(name, { type: 'string', validate, message } as object as RegExp)
-  const says = (name: string) => formats[name]?.message ?? `must be a valid ${name}`
+  ajv.addVocabulary([messageKeyword, 'example', 'style', 'explode'])
+  for (const [name, { validate }] of Object.entries(formats)) ajv.addFormat(name, { type: 'string', validate })
+  const says = (name: string, text: string) => {
+    const message = formats[name]?.message ?? `must be a valid ${name}`
+    return typeof message === 'string' ? message : message(text)
+  }
   return schema => {
     const validate = ajv.compile(schema)
     const checked = (value: unknown) => {
       const fits = validate(value)
-      checked.errors = validate.errors?.map(error => error.keyword === 'format' ? { ...error, message: says(error.params['format']) } : error) ?? null
+      checked.errors = validate.errors?.map(error => error.keyword === 'format' ? { ...error, message: says(error.params['format'], error.data as string) } : error) ?? null
       return fits
     }
     checked.errors = null as ErrorObject[] | null
