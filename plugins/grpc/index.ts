@@ -10,6 +10,7 @@ import type { FastifyInstance } from 'fastify'
 import { protoRoot } from '@bifold/proto'
 import { drainOf, healthOf } from '@bifold/service'
 import { boundStreams } from './limits.ts'
+import { linked } from './linked.ts'
 import { makeListener, type Listener } from './listener.ts'
 import { boundPings } from './pings.ts'
 import { makeStreams } from './streams.ts'
@@ -48,7 +49,7 @@ export default fp<GrpcOptions>(async (app, { host, port, keepalive = keepaliveDe
   // keepCase: reflection must tell the names as the .proto files have them.
   const definitions = protoLoader.loadSync([...files, healthProto], { keepCase: true, includeDirs: [protoRoot, join(healthProto, '../..')] })
   const streams = makeStreams(server)
-  new ReflectionService(definitions as never).addToServer(streams.server)
+  new ReflectionService(linked(definitions) as never).addToServer(streams.server)
 
   const health = new HealthImplementation({ '': 'NOT_SERVING' })
   health.addToServer(streams.server as Server)

@@ -35,7 +35,7 @@ export default fp<QueriesOptions>(async (app, { modules, tokenSecret }) => {
   const turns = { pages: makeTurns(limits.pages), ids: makeTurns(limits.ids) }
   for (const module of modules) {
     const sources = Object.fromEntries(module.projections.map((projection): [string, Source] => [projection.collection, {
-      model: makeReadModel(db, projection.collection), turns, points: makePointReads(makeReadModel(apart, projection.collection), projection), freshness: makeFreshness(db, projection, aggregates, moves)
+      model: makeReadModel(db, projection.collection), indexes: projection.indexes, turns, points: makePointReads(makeReadModel(apart, projection.collection), projection), freshness: makeFreshness(db, projection, aggregates, moves)
     }]))
     app.addHook('onClose', async () => { for (const { points, freshness } of Object.values(sources)) for (const one of [points, freshness]) one.close() })
     const answers = bounded(makeAnswers(module, sources, tokens => readTokens(tokenSecret, tokens)))

@@ -81,6 +81,47 @@ t.test('filters and orders', async t => {
   t.match(await get('/books?pageSize=x&orderBy=y'), { status: 400, body: { errors: [{ path: '/orderBy' }, { path: '/pageSize' }] } })
 })
 
+t.test('a filter, an order and a mask as people write them, on gRPC and HTTP the same', async t => {
+  const { list, get, collection } = await service(t, shelf)
+  await collection.updateOne({ _id: id(3) } as never, { $set: { category: 'Fantasy "and" fun', pages: 288, isbn: '9780060853983' } })
+  const titles: Record<string, string[]> = {
+    'authors:"Jane Austen" AND published_year > 1815': ['Persuasion'],
+    'authors:"Neil Gaiman" OR authors:Niemand': ['Good Omens', 'Sprachlos', 'Vergessen'],
+    'NOT language = eng': ['Gilgamesh', 'Sprachlos', 'Vergessen'],
+    'language != eng AND published_year:*': ['Gilgamesh'],
+    'published_year < 0': ['Gilgamesh'],
+    'category = "Fantasy \\"and\\" fun"': ['Good Omens'],
+    'pages >= 288 AND isbn = 9780060853983': ['Good Omens'],
+    'title >= "P" AND title < "T"': ['Persuasion', 'Sprachlos'],
+    'price <= 899': ['Emma'],
+    'title = "{$ne: 1}"': []
+  }
+  for (const [filter, wanted] of Object.entries(titles)) {
+    t.same((await list({ filter, orderBy: 'title' })).books.map(({ title }) => title), wanted, filter)
+    t.same((await get(`/books?filter=${encodeURIComponent(filter)}&orderBy=title&readMask=title`)).body.books ?? [], wanted.map(title => ({ title })), `${filter}, over HTTP`)
+  }
+  t.same((await list({ filter: 'language = eng', author: 'Jane Austen', publishedYearMin: 1816 })).books.map(({ title }) => title), ['Persuasion'], 'together with the other fields')
+  t.match(await list({ pageSize: 1, orderBy: 'published_year desc', readMask: ['title', 'published_year'] }), { books: [{ id: '', version: 0, title: 'Good Omens', authors: [], publishedYear: 1990 }] })
+  t.strictSame((await get('/books?read_mask=publishedYear,authors&filter=title%3DEmma')).body, { books: [{ authors: ['Jane Austen'], publishedYear: 1815 }] })
+  const first = await get('/books?pageSize=4&orderBy=title&readMask=id')
+  t.strictSame((await get(`/books?pageSize=4&orderBy=title&readMask=id&pageToken=${first.body.nextPageToken}`)).body, { books: [{ id: id(4) }, { id: id(5) }] }, 'the order goes by a field that is not wanted')
+})
+
+t.test('what is wrong with a filter, an order or a mask is said with the field', async t => {
+  const { list, get } = await service(t, shelf)
+  const refused = (details: RegExp) => ({ code: status.INVALID_ARGUMENT, details })
+  await t.rejects(list({ filter: 'title = ' }), refused(/filter at character 9: expected a value after =, found the end/))
+  await t.rejects(list({ filter: `${'('.repeat(1000)}` }), refused(/filter at character 22: more than 20/))
+  await t.rejects(list({ filter: `title = ${'a'.repeat(2000)}` }), refused(/filter must NOT have more than 2000 characters/))
+  await t.rejects(list({ orderBy: 'price' }), refused(/order_by must be one of id, id desc, title, title desc, published_year, published_year desc/))
+  await t.rejects(list({ readMask: ['title', 'authors.name'] }), refused(/read_mask.1 "authors.name" is not a field of the answer; these are: id, version, title/))
+  await t.rejects(list({ pageSize: -1 }), refused(/page_size must be >= 0/))
+  t.match(await get('/books?filter=colour%3Dred&order_by=colour&readMask=title,colour&pageSize=0'), { status: 400, body: { errors: [{ path: '/orderBy' }, { path: '/filter', message: /^at character 1: colour is not a field to filter by/ }, { path: '/readMask/1' }] } }, 'all at once')
+  const { nextPageToken } = await list({ filter: 'language = eng', pageSize: 1 })
+  await t.rejects(list({ filter: 'language = ger', pageToken: nextPageToken }), refused(/page_token/))
+  t.match((await get('/docs/json')).body.paths['/books'].get.parameters.filter(({ name }: { name: string }) => ['filter', 'orderBy', 'readMask'].includes(name)), [{ schema: { type: 'string' } }, { schema: { type: 'string' } }, { style: 'form', explode: false }].map(() => ({ in: 'query', description: String })))
+})
+
 t.test('pages together are the whole list, in every order, whatever fields are missing', async t => {
   const { list } = await service(t, [...shelf, { ...shelf[0], _id: id(7) }, { ...shelf[0], _id: id(8) }])
   for (const orderBy of ['', 'id', 'id desc', 'title', 'title desc', 'published_year', 'published_year desc']) {
@@ -163,7 +204,7 @@ t.test('slow lists do not hold up point reads', async t => {
   const turns = { pages: makeTurns({ readsMax: 30, bytesMax: Infinity }), ids: undefined as never }
   // A list as the service makes it, on its own connections, of a filter that takes its time: more of them than there are connections.
   const slow = Array.from({ length: 30 }, async () => {
-    await makeReader({ model: makeReadModel(mongoOf(app), 'books'), turns, points: undefined as never, freshness: undefined as never }, { deadline: Date.now() + 20_000, tokens: [], gone: () => false, onEnd () {} })
+    await makeReader({ model: makeReadModel(mongoOf(app), 'books'), indexes: [], turns, points: undefined as never, freshness: undefined as never }, { deadline: Date.now() + 20_000, tokens: [], gone: () => false, onEnd () {} })
       .page({ where: { $where: 'sleep(200) || true' }, order: { _id: 1 }, size: 10, token: '' })
     listed++
   })

@@ -1,0 +1,55 @@
+/** Keyset paging: where a page ended, as a token, and what comes after that. */
+import { createHash } from 'node:crypto'
+import type { Filter, Document as MongoDocument } from 'mongodb'
+import { InvalidPageToken, type Order, type Where } from '@bifold/cqrs'
+
+type Value = string | number | boolean | null
+
+/**
+ * What comes after a place in an ordered list: keyset paging, so that a page neither repeats nor misses what was there all along.
+ * A missing field counts as null, which MongoDB orders before everything else, and which $gt and $lt never match.
+ */
+export function keysetFilter (order: Order, values: readonly Value[]): Filter<MongoDocument> {
+  const fields = Object.entries(order)
+  const [[first, direction]] = fields as [[string, 1 | -1]]
+  return {
+    // Says nothing more than the second condition, but tells MongoDB where to begin in the index.
+    ...from(first, direction, values[0]!),
+    $or: fields.map(([field, direction], index) => ({
+      ...Object.fromEntries(fields.slice(0, index).map(([name], before) => [name, values[before]])),
+      ...beyond(field, direction, values[index]!)
+    }))
+  }
+}
+
+function from (field: string, direction: 1 | -1, value: Value): Filter<MongoDocument> {
+  if (value === null) return direction === 1 ? {} : { [field]: null }
+  return { [field]: direction === 1 ? { $gte: value } : { $not: { $gt: value } } }
+}
+
+function beyond (field: string, direction: 1 | -1, value: Value): Filter<MongoDocument> {
+  if (direction === 1) return value === null ? { [field]: { $ne: null } } : { [field]: { $gt: value } }
+  return value === null ? { [field]: { $in: [] } } : { $or: [{ [field]: { $lt: value } }, { [field]: null }] }
+}
+
+/** A token belongs to one list: with another filter or order its place means nothing. */
+export const fingerprint = (collection: string, where: Where, order: Order): string =>
+  createHash('sha256').update(JSON.stringify([collection, where, order])).digest('base64url').slice(0, 16)
+
+export function writeToken (list: string, order: Order, last: MongoDocument): string {
+  return Buffer.from(JSON.stringify([list, ...Object.keys(order).map(field => last[field] ?? null)])).toString('base64url')
+}
+
+/** @throws InvalidPageToken */
+export function readToken (token: string, list: string, order: Order): Value[] {
+  let read: unknown
+  try {
+    read = JSON.parse(Buffer.from(token, 'base64url').toString())
+  } catch {
+    throw new InvalidPageToken()
+  }
+  const [own, ...values] = Array.isArray(read) ? read : []
+  // Plain values only: an object would be read as an operator.
+  if (own !== list || values.length !== Object.keys(order).length || values.some(value => typeof value === 'object' && value !== null)) throw new InvalidPageToken()
+  return values
+}
