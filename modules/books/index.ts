@@ -6,15 +6,16 @@ import { catalogue } from './catalogue.ts'
 import * as commands from './commands.ts'
 import * as errors from './errors.ts'
 import { isbn } from './fields.ts'
-import { queries } from './queries.ts'
+import { formats, queries } from './queries.ts'
+import { bookSearch } from './search.ts'
 
 export const books = defineModule({
   name: 'books',
   aggregates: [book],
   commands,
-  projections: [catalogue],
+  projections: [catalogue, bookSearch],
   service: booksV1.BookQueryServiceDefinition,
   queries,
   errors,
-  formats: { isbn }
+  formats: { isbn, ...formats }
 })

@@ -1,26 +1,37 @@
 /** What can be asked about books. */
 import { Type } from 'typebox'
-import type { booksV1 } from '@bifold/proto'
-import type { Order, Queries } from '@bifold/cqrs'
+import { booksV1 } from '@bifold/proto'
+import { filters, masks, orders, searchFor, searchQuery, type Queries, type Where } from '@bifold/cqrs'
 import { BookNotFound } from './errors.ts'
-import { message, type BookView } from './catalogue.ts'
+import { catalogue, message, type BookView } from './catalogue.ts'
+import type { SearchView } from './search.ts'
 
 const Id = Type.String({ format: 'uuid' })
 const Year = Type.Optional(Type.Integer({ minimum: -5000, maximum: 2200 }))
 const batchSizeMax = 1000 // 1,000 usual books are 1 MB; large ones meet the bound of an answer first
 const pageSizeDefault = 50 // what a screen shows
+const hitsDefault = 20 // who does not find it there asks otherwise
 
-const orders: Record<string, Order> = {
-  '': { _id: 1 },
-  id: { _id: 1 },
-  'id desc': { _id: -1 },
-  title: { title: 1, _id: 1 },
-  'title desc': { title: -1, _id: -1 },
-  published_year: { publishedYear: 1, _id: 1 },
-  'published_year desc': { publishedYear: -1, _id: -1 }
-}
+const filter = filters<BookView>({
+  title: 'text',
+  authors: 'list of texts',
+  isbn: 'text',
+  published_year: 'number',
+  language: 'text',
+  category: 'text',
+  pages: 'number',
+  price: 'number'
+})
+const order = orders<BookView>(['id', 'title', 'published_year'], catalogue.indexes)
+const mask = masks(booksV1.Book)
 
-export const queries: Queries<typeof booksV1.BookQueryServiceDefinition, { books: BookView }> = {
+/** What requests are made of, beside the standard formats. */
+export const formats = { 'book-filter': filter, 'book-order': order, 'book-field': mask, 'search-query': searchQuery }
+
+const PageToken = Type.String({ maxLength: 4096 }) // the longest title, encoded
+const ReadMask = Type.Optional(Type.Array(Type.String({ format: 'book-field' }), { maxItems: 50, style: 'form', explode: false, description: 'The fields that are wanted, such as title,authors' })) // each of them, and room for more
+
+export const queries: Queries<typeof booksV1.BookQueryServiceDefinition, { books: BookView, bookSearch: SearchView }> = {
   getBook: {
     url: '/books/:id',
     summary: 'Get a book',
@@ -48,20 +59,45 @@ export const queries: Queries<typeof booksV1.BookQueryServiceDefinition, { books
       language: Type.String({ maxLength: 35 }),
       publishedYearMin: Year,
       publishedYearMax: Year,
-      orderBy: Type.Enum(Object.keys(orders)),
+      orderBy: Type.String({ format: 'book-order', maxLength: 100, description: `One of: ${order.offered.join(', ')}` }),
       pageSize: Type.Integer({ minimum: 0, maximum: 1000 }),
-      pageToken: Type.String({ maxLength: 4096 }) // the longest title, encoded
+      pageToken: PageToken,
+      filter: Type.Optional(Type.String({ format: 'book-filter', maxLength: 2000, description: 'AIP-160, such as authors:"Jane Austen" AND published_year >= 1815' })), // every field with a long value
+      readMask: ReadMask
     }),
-    async answer ({ author, language, publishedYearMin, publishedYearMax, orderBy, pageSize, pageToken }, { books }) {
-      const where = {
-        ...author === '' ? {} : { authors: author },
-        ...language === '' ? {} : { language },
-        ...years(publishedYearMin, publishedYearMax)
-      }
-      const { items, nextToken } = await books.page({ where, order: orders[orderBy]!, size: pageSize || pageSizeDefault, token: pageToken })
-      return { books: items.map(message), nextPageToken: nextToken }
+    async answer ({ orderBy, pageSize, pageToken, readMask, ...asked }, { books }) {
+      const { fields, apply } = mask.of(readMask)
+      const { items, nextToken } = await books.page({ where: where(asked), order: order.order(orderBy), size: pageSize || pageSizeDefault, token: pageToken, fields })
+      return { books: items.map(book => apply(message(book))), nextPageToken: nextToken }
+    }
+  },
+  searchBooks: {
+    url: '/books:search',
+    summary: 'Search the words of titles and authors',
+    input: Type.Object({
+      query: Type.String({ format: 'search-query', maxLength: 500, description: 'Words in any script; the last may be the beginning of one' }), // the longest title
+      pageSize: Type.Integer({ minimum: 0, maximum: 100 }), // the rank of a book behind these says nothing
+      pageToken: PageToken,
+      readMask: ReadMask
+    }),
+    async answer ({ query, pageSize, pageToken, readMask }, { books, bookSearch }) {
+      const { ids, nextToken } = await bookSearch.ranked({ ...searchFor(query), size: pageSize || hitsDefault, token: pageToken })
+      const { apply } = mask.of(readMask)
+      const found = new Map((ids.length === 0 ? [] : await books.get(ids)).map(book => [book._id, book]))
+      return { books: ids.flatMap(id => found.get(id) ?? []).map(book => apply(message(book))), nextPageToken: nextToken }
     }
   }
+}
+
+type Asked = Pick<booksV1.ListBooksRequest, 'author' | 'language' | 'publishedYearMin' | 'publishedYearMax' | 'filter'>
+
+function where ({ author, language, publishedYearMin, publishedYearMax, filter: text = '' }: Asked): Where {
+  const fields = {
+    ...author === '' ? {} : { authors: author },
+    ...language === '' ? {} : { language },
+    ...years(publishedYearMin, publishedYearMax)
+  }
+  return text.trim() === '' ? fields : { $and: [fields, filter.where(text)] }
 }
 
 function years (min: number | undefined, max: number | undefined) {

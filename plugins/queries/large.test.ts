@@ -4,7 +4,7 @@ import { credentials, Metadata, status, type ServiceError } from '@grpc/grpc-js'
 import fc from 'fast-check'
 import { BSON, MongoClient } from 'mongodb'
 import { booksV1 } from '@bifold/proto'
-import { call, startApp, stores } from '@bifold/test'
+import { call, emptyReadModels, startApp, stores } from '@bifold/test'
 import { answerBytesMax } from './read-model.ts'
 
 const id = (n: number) => `019a0000-0000-7000-8000-${String(n).padStart(12, '0')}`
@@ -12,6 +12,7 @@ const id = (n: number) => `019a0000-0000-7000-8000-${String(n).padStart(12, '0')
 /** A query service with one book for each size of a description, and its clients. */
 async function service (t: Test, sizes: readonly number[]) {
   const settings = await stores(t)
+  await emptyReadModels(settings)
   const client = await MongoClient.connect(settings.MONGO_URL)
   t.teardown(async () => await client.close())
   const books = sizes.map((size, n) => ({ _id: id(n), version: 1, title: `Book ${(n * 7919) % 1000}`, authors: ['Jane Austen'], description: 'x'.repeat(size) }))

@@ -5,7 +5,7 @@ import { credentials } from '@grpc/grpc-js'
 import { MongoClient } from 'mongodb'
 import { booksV1 } from '@bifold/proto'
 import { connect } from '@bifold/mongo'
-import { call, startApp, stores, until, type Settings } from '@bifold/test'
+import { call, emptyReadModels, startApp, stores, until, type Settings } from '@bifold/test'
 import { makePointReads } from './point-reads.ts'
 import { makeReadModel } from './read-model.ts'
 
@@ -46,6 +46,7 @@ async function switching (t: Test, { MONGO_URL }: Settings, kinds: Readonly<Reco
 
 async function library (t: Test): Promise<Settings> {
   const settings = await stores(t)
+  await emptyReadModels(settings)
   const client = await MongoClient.connect(settings.MONGO_URL)
   await client.db().collection('books').insertMany(Array.from({ length: count }, (_, n) => ({ _id: id(n), version: 1, title: `Book ${n}`, authors: ['Jane Austen'], description: 'x'.repeat(500) })) as never)
   await client.close()

@@ -18,6 +18,7 @@ import {
   type ServiceError,
   type UntypedServiceImplementation,
 } from "@grpc/grpc-js";
+import { FieldMask } from "../../google/protobuf/field_mask.ts";
 
 export const protobufPackage = "books.v1";
 
@@ -79,15 +80,43 @@ export interface ListBooksRequest {
   publishedYearMax?:
     | number
     | undefined;
-  /** `id` (the order in which books were added; the default), `title` or `published_year`, each with ` desc` for the reverse. */
+  /** `id` (the order in which books were added; the default), `title` or `published_year`, each with ` desc` for the reverse (AIP-132). */
   orderBy: string;
   /** 1 to 1,000; 0 stands for 50. */
   pageSize: number;
   /** The `next_page_token` of the page before, with the same filter and order. */
   pageToken: string;
+  /**
+   * AIP-160, such as `authors:"Jane Austen" AND published_year >= 1815`: the fields title, authors, isbn, published_year, language,
+   * category, pages and price; `=`, `!=`, `<`, `<=`, `>`, `>=`, `:` for authors, and `field:*` for what has the field; AND, OR, NOT
+   * and parentheses, where OR binds before AND. Only books that pass this and the fields above.
+   */
+  filter?:
+    | string
+    | undefined;
+  /** The fields of each book that are wanted, such as `title,authors`; all if left out (AIP-157). */
+  readMask: string[] | undefined;
 }
 
 export interface ListBooksResponse {
+  books: Book[];
+  /** Empty on the last page. */
+  nextPageToken: string;
+}
+
+export interface SearchBooksRequest {
+  /** Words in any script, of which case and accents do not count; the last may be the beginning of one, unless a space follows. */
+  query: string;
+  /** 1 to 100; 0 stands for 20. */
+  pageSize: number;
+  /** The `next_page_token` of the page before, with the same query. */
+  pageToken: string;
+  /** The fields of each book that are wanted; all if left out. */
+  readMask: string[] | undefined;
+}
+
+export interface SearchBooksResponse {
+  /** May be fewer than `page_size` although others follow. */
   books: Book[];
   /** Empty on the last page. */
   nextPageToken: string;
@@ -570,6 +599,8 @@ function createBaseListBooksRequest(): ListBooksRequest {
     orderBy: "",
     pageSize: 0,
     pageToken: "",
+    filter: undefined,
+    readMask: undefined,
   };
 }
 
@@ -595,6 +626,12 @@ export const ListBooksRequest: MessageFns<ListBooksRequest> = {
     }
     if (message.pageToken !== "") {
       writer.uint32(58).string(message.pageToken);
+    }
+    if (message.filter !== undefined) {
+      writer.uint32(66).string(message.filter);
+    }
+    if (message.readMask !== undefined) {
+      FieldMask.encode(FieldMask.wrap(message.readMask), writer.uint32(74).fork()).join();
     }
     return writer;
   },
@@ -668,6 +705,22 @@ export const ListBooksRequest: MessageFns<ListBooksRequest> = {
             message.pageToken = reader.string();
             continue;
           }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.filter = reader.string();
+            continue;
+          }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.readMask = FieldMask.unwrap(FieldMask.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -709,6 +762,12 @@ export const ListBooksRequest: MessageFns<ListBooksRequest> = {
         : isSet(object.page_token)
         ? globalThis.String(object.page_token)
         : "",
+      filter: isSet(object.filter) ? globalThis.String(object.filter) : undefined,
+      readMask: isSet(object.readMask)
+        ? FieldMask.unwrap(FieldMask.fromJSON(object.readMask))
+        : isSet(object.read_mask)
+        ? FieldMask.unwrap(FieldMask.fromJSON(object.read_mask))
+        : undefined,
     };
   },
 
@@ -735,6 +794,12 @@ export const ListBooksRequest: MessageFns<ListBooksRequest> = {
     if (message.pageToken !== "") {
       obj.pageToken = message.pageToken;
     }
+    if (message.filter !== undefined) {
+      obj.filter = message.filter;
+    }
+    if (message.readMask !== undefined) {
+      obj.readMask = FieldMask.toJSON(FieldMask.wrap(message.readMask));
+    }
     return obj;
   },
 
@@ -750,6 +815,8 @@ export const ListBooksRequest: MessageFns<ListBooksRequest> = {
     message.orderBy = object.orderBy ?? "";
     message.pageSize = object.pageSize ?? 0;
     message.pageToken = object.pageToken ?? "";
+    message.filter = object.filter ?? undefined;
+    message.readMask = object.readMask ?? undefined;
     return message;
   },
 };
@@ -843,6 +910,224 @@ export const ListBooksResponse: MessageFns<ListBooksResponse> = {
   },
 };
 
+function createBaseSearchBooksRequest(): SearchBooksRequest {
+  return { query: "", pageSize: 0, pageToken: "", readMask: undefined };
+}
+
+export const SearchBooksRequest: MessageFns<SearchBooksRequest> = {
+  encode(message: SearchBooksRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.query !== "") {
+      writer.uint32(10).string(message.query);
+    }
+    if (message.pageSize !== 0) {
+      writer.uint32(16).int32(message.pageSize);
+    }
+    if (message.pageToken !== "") {
+      writer.uint32(26).string(message.pageToken);
+    }
+    if (message.readMask !== undefined) {
+      FieldMask.encode(FieldMask.wrap(message.readMask), writer.uint32(34).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SearchBooksRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSearchBooksRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.query = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.pageSize = reader.int32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.pageToken = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.readMask = FieldMask.unwrap(FieldMask.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): SearchBooksRequest {
+    return {
+      query: isSet(object.query) ? globalThis.String(object.query) : "",
+      pageSize: isSet(object.pageSize)
+        ? globalThis.Number(object.pageSize)
+        : isSet(object.page_size)
+        ? globalThis.Number(object.page_size)
+        : 0,
+      pageToken: isSet(object.pageToken)
+        ? globalThis.String(object.pageToken)
+        : isSet(object.page_token)
+        ? globalThis.String(object.page_token)
+        : "",
+      readMask: isSet(object.readMask)
+        ? FieldMask.unwrap(FieldMask.fromJSON(object.readMask))
+        : isSet(object.read_mask)
+        ? FieldMask.unwrap(FieldMask.fromJSON(object.read_mask))
+        : undefined,
+    };
+  },
+
+  toJSON(message: SearchBooksRequest): unknown {
+    const obj: any = {};
+    if (message.query !== "") {
+      obj.query = message.query;
+    }
+    if (message.pageSize !== 0) {
+      obj.pageSize = Math.round(message.pageSize);
+    }
+    if (message.pageToken !== "") {
+      obj.pageToken = message.pageToken;
+    }
+    if (message.readMask !== undefined) {
+      obj.readMask = FieldMask.toJSON(FieldMask.wrap(message.readMask));
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<SearchBooksRequest>): SearchBooksRequest {
+    return SearchBooksRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<SearchBooksRequest>): SearchBooksRequest {
+    const message = createBaseSearchBooksRequest();
+    message.query = object.query ?? "";
+    message.pageSize = object.pageSize ?? 0;
+    message.pageToken = object.pageToken ?? "";
+    message.readMask = object.readMask ?? undefined;
+    return message;
+  },
+};
+
+function createBaseSearchBooksResponse(): SearchBooksResponse {
+  return { books: [], nextPageToken: "" };
+}
+
+export const SearchBooksResponse: MessageFns<SearchBooksResponse> = {
+  encode(message: SearchBooksResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.books) {
+      Book.encode(v!, writer.uint32(10).fork()).join();
+    }
+    if (message.nextPageToken !== "") {
+      writer.uint32(18).string(message.nextPageToken);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SearchBooksResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSearchBooksResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.books.push(Book.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.nextPageToken = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): SearchBooksResponse {
+    return {
+      books: globalThis.Array.isArray(object?.books) ? object.books.map((e: any) => Book.fromJSON(e)) : [],
+      nextPageToken: isSet(object.nextPageToken)
+        ? globalThis.String(object.nextPageToken)
+        : isSet(object.next_page_token)
+        ? globalThis.String(object.next_page_token)
+        : "",
+    };
+  },
+
+  toJSON(message: SearchBooksResponse): unknown {
+    const obj: any = {};
+    if (message.books?.length) {
+      obj.books = message.books.map((e) => Book.toJSON(e));
+    }
+    if (message.nextPageToken !== "") {
+      obj.nextPageToken = message.nextPageToken;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<SearchBooksResponse>): SearchBooksResponse {
+    return SearchBooksResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<SearchBooksResponse>): SearchBooksResponse {
+    const message = createBaseSearchBooksResponse();
+    message.books = object.books?.map((e) => Book.fromPartial(e)) || [];
+    message.nextPageToken = object.nextPageToken ?? "";
+    return message;
+  },
+};
+
 /** Answers from the catalogue that the projector keeps in MongoDB. */
 export type BookQueryServiceDefinition = typeof BookQueryServiceDefinition;
 export const BookQueryServiceDefinition = {
@@ -867,12 +1152,21 @@ export const BookQueryServiceDefinition = {
       responseStream: false,
       options: {},
     },
-    /** Books by author, language and years, a page at a time. */
+    /** Books that pass a filter, in an order, a page at a time. */
     listBooks: {
       name: "ListBooks",
       requestType: ListBooksRequest as typeof ListBooksRequest,
       requestStream: false,
       responseType: ListBooksResponse as typeof ListBooksResponse,
+      responseStream: false,
+      options: {},
+    },
+    /** Books with all the words of a query in title and authors, the best matches first, a page at a time. */
+    searchBooks: {
+      name: "SearchBooks",
+      requestType: SearchBooksRequest as typeof SearchBooksRequest,
+      requestStream: false,
+      responseType: SearchBooksResponse as typeof SearchBooksResponse,
       responseStream: false,
       options: {},
     },
@@ -903,7 +1197,7 @@ export const BookQueryServiceService = {
       Buffer.from(BatchGetBooksResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): BatchGetBooksResponse => BatchGetBooksResponse.decode(value),
   },
-  /** Books by author, language and years, a page at a time. */
+  /** Books that pass a filter, in an order, a page at a time. */
   listBooks: {
     path: "/books.v1.BookQueryService/ListBooks" as const,
     requestStream: false as const,
@@ -913,6 +1207,16 @@ export const BookQueryServiceService = {
     responseSerialize: (value: ListBooksResponse): Buffer => Buffer.from(ListBooksResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): ListBooksResponse => ListBooksResponse.decode(value),
   },
+  /** Books with all the words of a query in title and authors, the best matches first, a page at a time. */
+  searchBooks: {
+    path: "/books.v1.BookQueryService/SearchBooks" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: SearchBooksRequest): Buffer => Buffer.from(SearchBooksRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): SearchBooksRequest => SearchBooksRequest.decode(value),
+    responseSerialize: (value: SearchBooksResponse): Buffer => Buffer.from(SearchBooksResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): SearchBooksResponse => SearchBooksResponse.decode(value),
+  },
 } as const;
 
 export interface BookQueryServiceServer extends UntypedServiceImplementation {
@@ -920,8 +1224,10 @@ export interface BookQueryServiceServer extends UntypedServiceImplementation {
   getBook: handleUnaryCall<GetBookRequest, Book>;
   /** Up to 1,000 books in the order of the ids asked for; ids without a book are named in `missing_ids`. */
   batchGetBooks: handleUnaryCall<BatchGetBooksRequest, BatchGetBooksResponse>;
-  /** Books by author, language and years, a page at a time. */
+  /** Books that pass a filter, in an order, a page at a time. */
   listBooks: handleUnaryCall<ListBooksRequest, ListBooksResponse>;
+  /** Books with all the words of a query in title and authors, the best matches first, a page at a time. */
+  searchBooks: handleUnaryCall<SearchBooksRequest, SearchBooksResponse>;
 }
 
 export interface BookQueryServiceClient extends Client {
@@ -954,7 +1260,7 @@ export interface BookQueryServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: BatchGetBooksResponse) => void,
   ): ClientUnaryCall;
-  /** Books by author, language and years, a page at a time. */
+  /** Books that pass a filter, in an order, a page at a time. */
   listBooks(
     request: ListBooksRequest,
     callback: (error: ServiceError | null, response: ListBooksResponse) => void,
@@ -969,6 +1275,22 @@ export interface BookQueryServiceClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: ListBooksResponse) => void,
+  ): ClientUnaryCall;
+  /** Books with all the words of a query in title and authors, the best matches first, a page at a time. */
+  searchBooks(
+    request: SearchBooksRequest,
+    callback: (error: ServiceError | null, response: SearchBooksResponse) => void,
+  ): ClientUnaryCall;
+  searchBooks(
+    request: SearchBooksRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: SearchBooksResponse) => void,
+  ): ClientUnaryCall;
+  searchBooks(
+    request: SearchBooksRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: SearchBooksResponse) => void,
   ): ClientUnaryCall;
 }
 
