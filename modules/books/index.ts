@@ -1,6 +1,7 @@
 /** The book domain: the table of contents. */
 import { booksV1 } from '@bifold/proto'
 import { defineModule } from '@bifold/cqrs'
+import { authorStatistics } from './authors.ts'
 import { book } from './book.ts'
 import { catalogue } from './catalogue.ts'
 import * as commands from './commands.ts'
@@ -13,7 +14,7 @@ export const books = defineModule({
   name: 'books',
   aggregates: [book],
   commands,
-  projections: [catalogue, bookSearch],
+  projections: [catalogue, bookSearch, authorStatistics],
   service: booksV1.BookQueryServiceDefinition,
   queries,
   errors,

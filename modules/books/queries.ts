@@ -2,11 +2,13 @@
 import { Type } from 'typebox'
 import { booksV1 } from '@bifold/proto'
 import { filters, masks, orders, searchFor, searchQuery, type Queries, type Where } from '@bifold/cqrs'
-import { BookNotFound } from './errors.ts'
+import { authorStatistics, message as authorMessage, type AuthorView } from './authors.ts'
+import { AuthorNotFound, BookNotFound } from './errors.ts'
 import { catalogue, message, type BookView } from './catalogue.ts'
 import type { SearchView } from './search.ts'
 
 const Id = Type.String({ format: 'uuid' })
+const Author = Type.String({ minLength: 1, maxLength: 200 }) // as long as a book's may be
 const Year = Type.Optional(Type.Integer({ minimum: -5000, maximum: 2200 }))
 const batchSizeMax = 1000 // 1,000 usual books are 1 MB; large ones meet the bound of an answer first
 const pageSizeDefault = 50 // what a screen shows
@@ -23,15 +25,16 @@ const filter = filters<BookView>({
   price: 'number'
 })
 const order = orders<BookView>(['id', 'title', 'published_year'], catalogue.indexes)
+const authorOrder = orders<AuthorView>(['id', 'books'], authorStatistics.indexes, 'author')
 const mask = masks(booksV1.Book)
 
 /** What requests are made of, beside the standard formats. */
-export const formats = { 'book-filter': filter, 'book-order': order, 'book-field': mask, 'search-query': searchQuery }
+export const formats = { 'book-filter': filter, 'book-order': order, 'book-field': mask, 'author-order': authorOrder, 'search-query': searchQuery }
 
 const PageToken = Type.String({ maxLength: 4096 }) // the longest title, encoded
 const ReadMask = Type.Optional(Type.Array(Type.String({ format: 'book-field' }), { maxItems: 50, style: 'form', explode: false, description: 'The fields that are wanted, such as title,authors' })) // each of them, and room for more
 
-export const queries: Queries<typeof booksV1.BookQueryServiceDefinition, { books: BookView, bookSearch: SearchView }> = {
+export const queries: Queries<typeof booksV1.BookQueryServiceDefinition, { books: BookView, bookSearch: SearchView, authorStatistics: AuthorView }> = {
   getBook: {
     url: '/books/:id',
     summary: 'Get a book',
@@ -85,6 +88,29 @@ export const queries: Queries<typeof booksV1.BookQueryServiceDefinition, { books
       const { apply } = mask.of(readMask)
       const found = new Map((ids.length === 0 ? [] : await books.get(ids)).map(book => [book._id, book]))
       return { books: ids.flatMap(id => found.get(id) ?? []).map(book => apply(message(book))), nextPageToken: nextToken }
+    }
+  },
+  getAuthorStatistics: {
+    url: '/books/authors/:author',
+    summary: 'Get how many books an author has, in which languages and of which years',
+    input: Type.Object({ author: Author }),
+    async answer ({ author }, { authorStatistics }) {
+      const [found] = await authorStatistics.get([author])
+      if (found === undefined || found.books <= 0) throw new AuthorNotFound(author)
+      return authorMessage(found)
+    }
+  },
+  listAuthorStatistics: {
+    url: '/books/authors',
+    summary: 'List the authors of all books, a page at a time',
+    input: Type.Object({
+      orderBy: Type.String({ format: 'author-order', maxLength: 100, description: `One of: ${authorOrder.offered.join(', ')}` }),
+      pageSize: Type.Integer({ minimum: 0, maximum: 1000 }),
+      pageToken: PageToken
+    }),
+    async answer ({ orderBy, pageSize, pageToken }, { authorStatistics }) {
+      const { items, nextToken } = await authorStatistics.page({ where: { books: { $gt: 0 } }, order: authorOrder.order(orderBy), size: pageSize || pageSizeDefault, token: pageToken })
+      return { authors: items.map(authorMessage), nextPageToken: nextToken }
     }
   }
 }

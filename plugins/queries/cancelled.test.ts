@@ -4,7 +4,7 @@ import { setTimeout } from 'node:timers/promises'
 import { credentials, Metadata, status, type ClientUnaryCall, type ServiceError } from '@grpc/grpc-js'
 import { MongoClient } from 'mongodb'
 import { booksV1 } from '@bifold/proto'
-import { startApp, stores, until } from '@bifold/test'
+import { emptyReadModels, startApp, stores, until } from '@bifold/test'
 
 const id = (n: number) => `019a0000-0000-7000-8000-${String(n).padStart(12, '0')}`
 const slowMs = 20_000 // what a read takes that is left alone, longer than anybody here waits
@@ -13,12 +13,14 @@ const pauseMs = 100 // of it for each document
 /** A query service whose read model takes its time for each document. */
 async function slowService (t: Test) {
   const settings = await stores(t)
+  await emptyReadModels(settings)
   const client = await MongoClient.connect(settings.MONGO_URL)
   t.teardown(async () => await client.close())
   const db = client.db()
   // Many that are slow, since MongoDB ends none half-way; and all of one id, so that reads by id meet them all.
   await db.collection('shelf').insertMany(Array.from({ length: slowMs / pauseMs }, () => ({ version: 1, title: 'Emma', authors: ['Jane Austen'] })))
   const slowly = { $function: { body: `function () { sleep(${pauseMs}); return true }`, args: [], lang: 'js' } }
+  await db.dropCollection('books')
   await db.createCollection('books', { viewOn: 'shelf', pipeline: [{ $match: { $expr: slowly } }, { $set: { _id: id(1) } }] })
   const { app, url } = await startApp(t, 'query', settings)
   const rpc = new booksV1.BookQueryServiceClient(`127.0.0.1:${app.getDecorator<{ port: () => number }>('grpc').port()}`, credentials.createInsecure())

@@ -5,7 +5,7 @@ import { credentials, status, type ServiceError } from '@grpc/grpc-js'
 import { MongoClient } from 'mongodb'
 import { modules } from '@bifold/modules'
 import { booksV1 } from '@bifold/proto'
-import { call, emptyReadModels, startApp, stores, until } from '@bifold/test'
+import { call, startApp, stores, until } from '@bifold/test'
 import { makeReadModel } from './read-model.ts'
 
 const id = (n: number) => `019a0000-0000-7000-8000-${String(n).padStart(12, '0')}`
@@ -13,12 +13,9 @@ const emma = { _id: id(1), version: 1, title: 'Emma', authors: ['Jane Austen'] }
 
 async function database (t: Test) {
   const settings = await stores(t)
-  await emptyReadModels(settings)
   const client = await MongoClient.connect(settings.MONGO_URL, { monitorCommands: true })
   t.teardown(async () => await client.close())
-  const db = client.db()
-  await db.dropCollection('books') // the others are there
-  return { settings, client, db }
+  return { settings, client, db: client.db() }
 }
 
 async function service (t: Test) {

@@ -25,7 +25,7 @@ async function service (t: Test) {
   const client = await MongoClient.connect(settings.MONGO_URL)
   t.teardown(async () => await client.close())
   const db = client.db()
-  for (const { collection, indexes } of modules.flatMap(({ projections }) => projections)) await db.collection(collection).createIndexes(indexes.map(key => ({ key: { ...key } })))
+  for (const { collection, indexes } of modules.find(({ name }) => name === 'books')!.projections) await db.collection(collection).createIndexes(indexes.map(key => ({ key: { ...key } })))
   await db.collection('books').insertMany(shelf as never)
   const { app } = await startApp(t, 'query', settings)
   const rpc = new booksV1.BookQueryServiceClient(`127.0.0.1:${app.getDecorator<{ port: () => number }>('grpc').port()}`, credentials.createInsecure())

@@ -35,6 +35,7 @@ const requestMs = 30_000 // a client that takes longer to send its request is no
 const headersMs = 10_000 // and one that takes longer for its headers
 const silenceMs = 40_000 // and one on whose connection nothing moves takes no answer; longer than a slow request has, which is to be told so
 const checkMs = 5000 // how often Node looks for such clients
+const paramCharactersMax = 2000 // of a part of a path: a name of 200 characters, each written as nine
 const headerBytesMax = 64 * 1024 // a URL with 1,000 ids has 41 KB
 const pipelinedMax = 100 // requests of a connection that wait for their answers; clients that pipeline have ten
 const connectionsMax = 5000 // some 50 MB if all of them are idle; more are closed at once
@@ -46,6 +47,7 @@ export async function build<Config> (app: App<Config>, config: Config, { name, l
     logController: new LogController({ disableRequestLogging: true }), // a line for each request would cost more than the request; failures are logged
     genReqId: request => requestId(request.headers['x-request-id']),
     bodyLimit: bodyBytesMax,
+    routerOptions: { maxParamLength: paramCharactersMax },
     requestTimeout: requestMs,
     http: { maxHeaderSize: headerBytesMax, headersTimeout: headersMs, connectionsCheckingInterval: checkMs },
     connectionTimeout: silenceMs,

@@ -122,6 +122,44 @@ export interface SearchBooksResponse {
   nextPageToken: string;
 }
 
+/** What there is of an author. */
+export interface AuthorStatistics {
+  /** Exactly as the books name the author. */
+  author: string;
+  /** How many books there are that name the author. */
+  books: number;
+  /** That with the most books first. */
+  languages: LanguageStatistics[];
+  /** The first and the last of the years in which the books were published; left out if none is known. */
+  firstYear?: number | undefined;
+  lastYear?: number | undefined;
+}
+
+export interface LanguageStatistics {
+  /** ISO 639 code or a locale, as the books have it. */
+  language: string;
+  books: number;
+}
+
+export interface GetAuthorStatisticsRequest {
+  author: string;
+}
+
+export interface ListAuthorStatisticsRequest {
+  /** `author` (the default) or `books`, each with ` desc` for the reverse. */
+  orderBy: string;
+  /** 1 to 1,000; 0 stands for 50. */
+  pageSize: number;
+  /** The `next_page_token` of the page before, with the same order. */
+  pageToken: string;
+}
+
+export interface ListAuthorStatisticsResponse {
+  authors: AuthorStatistics[];
+  /** Empty on the last page. */
+  nextPageToken: string;
+}
+
 function createBaseBook(): Book {
   return {
     id: "",
@@ -1128,6 +1166,505 @@ export const SearchBooksResponse: MessageFns<SearchBooksResponse> = {
   },
 };
 
+function createBaseAuthorStatistics(): AuthorStatistics {
+  return { author: "", books: 0, languages: [], firstYear: undefined, lastYear: undefined };
+}
+
+export const AuthorStatistics: MessageFns<AuthorStatistics> = {
+  encode(message: AuthorStatistics, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.author !== "") {
+      writer.uint32(10).string(message.author);
+    }
+    if (message.books !== 0) {
+      writer.uint32(16).int32(message.books);
+    }
+    for (const v of message.languages) {
+      LanguageStatistics.encode(v!, writer.uint32(26).fork()).join();
+    }
+    if (message.firstYear !== undefined) {
+      writer.uint32(32).int32(message.firstYear);
+    }
+    if (message.lastYear !== undefined) {
+      writer.uint32(40).int32(message.lastYear);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): AuthorStatistics {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseAuthorStatistics();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.author = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.books = reader.int32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.languages.push(LanguageStatistics.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.firstYear = reader.int32();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.lastYear = reader.int32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): AuthorStatistics {
+    return {
+      author: isSet(object.author) ? globalThis.String(object.author) : "",
+      books: isSet(object.books) ? globalThis.Number(object.books) : 0,
+      languages: globalThis.Array.isArray(object?.languages)
+        ? object.languages.map((e: any) => LanguageStatistics.fromJSON(e))
+        : [],
+      firstYear: isSet(object.firstYear)
+        ? globalThis.Number(object.firstYear)
+        : isSet(object.first_year)
+        ? globalThis.Number(object.first_year)
+        : undefined,
+      lastYear: isSet(object.lastYear)
+        ? globalThis.Number(object.lastYear)
+        : isSet(object.last_year)
+        ? globalThis.Number(object.last_year)
+        : undefined,
+    };
+  },
+
+  toJSON(message: AuthorStatistics): unknown {
+    const obj: any = {};
+    if (message.author !== "") {
+      obj.author = message.author;
+    }
+    if (message.books !== 0) {
+      obj.books = Math.round(message.books);
+    }
+    if (message.languages?.length) {
+      obj.languages = message.languages.map((e) => LanguageStatistics.toJSON(e));
+    }
+    if (message.firstYear !== undefined) {
+      obj.firstYear = Math.round(message.firstYear);
+    }
+    if (message.lastYear !== undefined) {
+      obj.lastYear = Math.round(message.lastYear);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<AuthorStatistics>): AuthorStatistics {
+    return AuthorStatistics.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<AuthorStatistics>): AuthorStatistics {
+    const message = createBaseAuthorStatistics();
+    message.author = object.author ?? "";
+    message.books = object.books ?? 0;
+    message.languages = object.languages?.map((e) => LanguageStatistics.fromPartial(e)) || [];
+    message.firstYear = object.firstYear ?? undefined;
+    message.lastYear = object.lastYear ?? undefined;
+    return message;
+  },
+};
+
+function createBaseLanguageStatistics(): LanguageStatistics {
+  return { language: "", books: 0 };
+}
+
+export const LanguageStatistics: MessageFns<LanguageStatistics> = {
+  encode(message: LanguageStatistics, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.language !== "") {
+      writer.uint32(10).string(message.language);
+    }
+    if (message.books !== 0) {
+      writer.uint32(16).int32(message.books);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): LanguageStatistics {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseLanguageStatistics();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.language = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.books = reader.int32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): LanguageStatistics {
+    return {
+      language: isSet(object.language) ? globalThis.String(object.language) : "",
+      books: isSet(object.books) ? globalThis.Number(object.books) : 0,
+    };
+  },
+
+  toJSON(message: LanguageStatistics): unknown {
+    const obj: any = {};
+    if (message.language !== "") {
+      obj.language = message.language;
+    }
+    if (message.books !== 0) {
+      obj.books = Math.round(message.books);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<LanguageStatistics>): LanguageStatistics {
+    return LanguageStatistics.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<LanguageStatistics>): LanguageStatistics {
+    const message = createBaseLanguageStatistics();
+    message.language = object.language ?? "";
+    message.books = object.books ?? 0;
+    return message;
+  },
+};
+
+function createBaseGetAuthorStatisticsRequest(): GetAuthorStatisticsRequest {
+  return { author: "" };
+}
+
+export const GetAuthorStatisticsRequest: MessageFns<GetAuthorStatisticsRequest> = {
+  encode(message: GetAuthorStatisticsRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.author !== "") {
+      writer.uint32(10).string(message.author);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GetAuthorStatisticsRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGetAuthorStatisticsRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.author = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): GetAuthorStatisticsRequest {
+    return { author: isSet(object.author) ? globalThis.String(object.author) : "" };
+  },
+
+  toJSON(message: GetAuthorStatisticsRequest): unknown {
+    const obj: any = {};
+    if (message.author !== "") {
+      obj.author = message.author;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<GetAuthorStatisticsRequest>): GetAuthorStatisticsRequest {
+    return GetAuthorStatisticsRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<GetAuthorStatisticsRequest>): GetAuthorStatisticsRequest {
+    const message = createBaseGetAuthorStatisticsRequest();
+    message.author = object.author ?? "";
+    return message;
+  },
+};
+
+function createBaseListAuthorStatisticsRequest(): ListAuthorStatisticsRequest {
+  return { orderBy: "", pageSize: 0, pageToken: "" };
+}
+
+export const ListAuthorStatisticsRequest: MessageFns<ListAuthorStatisticsRequest> = {
+  encode(message: ListAuthorStatisticsRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.orderBy !== "") {
+      writer.uint32(10).string(message.orderBy);
+    }
+    if (message.pageSize !== 0) {
+      writer.uint32(16).int32(message.pageSize);
+    }
+    if (message.pageToken !== "") {
+      writer.uint32(26).string(message.pageToken);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListAuthorStatisticsRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListAuthorStatisticsRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.orderBy = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.pageSize = reader.int32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.pageToken = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ListAuthorStatisticsRequest {
+    return {
+      orderBy: isSet(object.orderBy)
+        ? globalThis.String(object.orderBy)
+        : isSet(object.order_by)
+        ? globalThis.String(object.order_by)
+        : "",
+      pageSize: isSet(object.pageSize)
+        ? globalThis.Number(object.pageSize)
+        : isSet(object.page_size)
+        ? globalThis.Number(object.page_size)
+        : 0,
+      pageToken: isSet(object.pageToken)
+        ? globalThis.String(object.pageToken)
+        : isSet(object.page_token)
+        ? globalThis.String(object.page_token)
+        : "",
+    };
+  },
+
+  toJSON(message: ListAuthorStatisticsRequest): unknown {
+    const obj: any = {};
+    if (message.orderBy !== "") {
+      obj.orderBy = message.orderBy;
+    }
+    if (message.pageSize !== 0) {
+      obj.pageSize = Math.round(message.pageSize);
+    }
+    if (message.pageToken !== "") {
+      obj.pageToken = message.pageToken;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ListAuthorStatisticsRequest>): ListAuthorStatisticsRequest {
+    return ListAuthorStatisticsRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ListAuthorStatisticsRequest>): ListAuthorStatisticsRequest {
+    const message = createBaseListAuthorStatisticsRequest();
+    message.orderBy = object.orderBy ?? "";
+    message.pageSize = object.pageSize ?? 0;
+    message.pageToken = object.pageToken ?? "";
+    return message;
+  },
+};
+
+function createBaseListAuthorStatisticsResponse(): ListAuthorStatisticsResponse {
+  return { authors: [], nextPageToken: "" };
+}
+
+export const ListAuthorStatisticsResponse: MessageFns<ListAuthorStatisticsResponse> = {
+  encode(message: ListAuthorStatisticsResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.authors) {
+      AuthorStatistics.encode(v!, writer.uint32(10).fork()).join();
+    }
+    if (message.nextPageToken !== "") {
+      writer.uint32(18).string(message.nextPageToken);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListAuthorStatisticsResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListAuthorStatisticsResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.authors.push(AuthorStatistics.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.nextPageToken = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ListAuthorStatisticsResponse {
+    return {
+      authors: globalThis.Array.isArray(object?.authors)
+        ? object.authors.map((e: any) => AuthorStatistics.fromJSON(e))
+        : [],
+      nextPageToken: isSet(object.nextPageToken)
+        ? globalThis.String(object.nextPageToken)
+        : isSet(object.next_page_token)
+        ? globalThis.String(object.next_page_token)
+        : "",
+    };
+  },
+
+  toJSON(message: ListAuthorStatisticsResponse): unknown {
+    const obj: any = {};
+    if (message.authors?.length) {
+      obj.authors = message.authors.map((e) => AuthorStatistics.toJSON(e));
+    }
+    if (message.nextPageToken !== "") {
+      obj.nextPageToken = message.nextPageToken;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ListAuthorStatisticsResponse>): ListAuthorStatisticsResponse {
+    return ListAuthorStatisticsResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ListAuthorStatisticsResponse>): ListAuthorStatisticsResponse {
+    const message = createBaseListAuthorStatisticsResponse();
+    message.authors = object.authors?.map((e) => AuthorStatistics.fromPartial(e)) || [];
+    message.nextPageToken = object.nextPageToken ?? "";
+    return message;
+  },
+};
+
 /** Answers from the catalogue that the projector keeps in MongoDB. */
 export type BookQueryServiceDefinition = typeof BookQueryServiceDefinition;
 export const BookQueryServiceDefinition = {
@@ -1167,6 +1704,24 @@ export const BookQueryServiceDefinition = {
       requestType: SearchBooksRequest as typeof SearchBooksRequest,
       requestStream: false,
       responseType: SearchBooksResponse as typeof SearchBooksResponse,
+      responseStream: false,
+      options: {},
+    },
+    /** What there is of an author; NOT_FOUND if that is no book. */
+    getAuthorStatistics: {
+      name: "GetAuthorStatistics",
+      requestType: GetAuthorStatisticsRequest as typeof GetAuthorStatisticsRequest,
+      requestStream: false,
+      responseType: AuthorStatistics as typeof AuthorStatistics,
+      responseStream: false,
+      options: {},
+    },
+    /** The authors of all books, a page at a time. */
+    listAuthorStatistics: {
+      name: "ListAuthorStatistics",
+      requestType: ListAuthorStatisticsRequest as typeof ListAuthorStatisticsRequest,
+      requestStream: false,
+      responseType: ListAuthorStatisticsResponse as typeof ListAuthorStatisticsResponse,
       responseStream: false,
       options: {},
     },
@@ -1217,6 +1772,29 @@ export const BookQueryServiceService = {
     responseSerialize: (value: SearchBooksResponse): Buffer => Buffer.from(SearchBooksResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): SearchBooksResponse => SearchBooksResponse.decode(value),
   },
+  /** What there is of an author; NOT_FOUND if that is no book. */
+  getAuthorStatistics: {
+    path: "/books.v1.BookQueryService/GetAuthorStatistics" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: GetAuthorStatisticsRequest): Buffer =>
+      Buffer.from(GetAuthorStatisticsRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): GetAuthorStatisticsRequest => GetAuthorStatisticsRequest.decode(value),
+    responseSerialize: (value: AuthorStatistics): Buffer => Buffer.from(AuthorStatistics.encode(value).finish()),
+    responseDeserialize: (value: Buffer): AuthorStatistics => AuthorStatistics.decode(value),
+  },
+  /** The authors of all books, a page at a time. */
+  listAuthorStatistics: {
+    path: "/books.v1.BookQueryService/ListAuthorStatistics" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ListAuthorStatisticsRequest): Buffer =>
+      Buffer.from(ListAuthorStatisticsRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ListAuthorStatisticsRequest => ListAuthorStatisticsRequest.decode(value),
+    responseSerialize: (value: ListAuthorStatisticsResponse): Buffer =>
+      Buffer.from(ListAuthorStatisticsResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ListAuthorStatisticsResponse => ListAuthorStatisticsResponse.decode(value),
+  },
 } as const;
 
 export interface BookQueryServiceServer extends UntypedServiceImplementation {
@@ -1228,6 +1806,10 @@ export interface BookQueryServiceServer extends UntypedServiceImplementation {
   listBooks: handleUnaryCall<ListBooksRequest, ListBooksResponse>;
   /** Books with all the words of a query in title and authors, the best matches first, a page at a time. */
   searchBooks: handleUnaryCall<SearchBooksRequest, SearchBooksResponse>;
+  /** What there is of an author; NOT_FOUND if that is no book. */
+  getAuthorStatistics: handleUnaryCall<GetAuthorStatisticsRequest, AuthorStatistics>;
+  /** The authors of all books, a page at a time. */
+  listAuthorStatistics: handleUnaryCall<ListAuthorStatisticsRequest, ListAuthorStatisticsResponse>;
 }
 
 export interface BookQueryServiceClient extends Client {
@@ -1291,6 +1873,38 @@ export interface BookQueryServiceClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: SearchBooksResponse) => void,
+  ): ClientUnaryCall;
+  /** What there is of an author; NOT_FOUND if that is no book. */
+  getAuthorStatistics(
+    request: GetAuthorStatisticsRequest,
+    callback: (error: ServiceError | null, response: AuthorStatistics) => void,
+  ): ClientUnaryCall;
+  getAuthorStatistics(
+    request: GetAuthorStatisticsRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: AuthorStatistics) => void,
+  ): ClientUnaryCall;
+  getAuthorStatistics(
+    request: GetAuthorStatisticsRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: AuthorStatistics) => void,
+  ): ClientUnaryCall;
+  /** The authors of all books, a page at a time. */
+  listAuthorStatistics(
+    request: ListAuthorStatisticsRequest,
+    callback: (error: ServiceError | null, response: ListAuthorStatisticsResponse) => void,
+  ): ClientUnaryCall;
+  listAuthorStatistics(
+    request: ListAuthorStatisticsRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ListAuthorStatisticsResponse) => void,
+  ): ClientUnaryCall;
+  listAuthorStatistics(
+    request: ListAuthorStatisticsRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ListAuthorStatisticsResponse) => void,
   ): ClientUnaryCall;
 }
 
