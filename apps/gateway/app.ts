@@ -1,6 +1,7 @@
 /** The gateway: takes commands over HTTP and commits them to PostgreSQL. */
 import type { FastifyInstance } from 'fastify'
 import commands from '@bifold/commands'
+import processes from '@bifold/commands/processes'
 import { modules } from '@bifold/modules'
 import openapi from '@bifold/openapi'
 import postgres from '@bifold/postgres'
@@ -10,4 +11,5 @@ export async function gateway (app: FastifyInstance, { POSTGRES_URL, TOKEN_SECRE
   await app.register(openapi, { title: 'Bifold commands', description: 'The command side: what is answered with 2xx is committed.' })
   await app.register(postgres, { url: POSTGRES_URL, modules })
   await app.register(commands, { modules, tokenSecret: TOKEN_SECRET })
+  await app.register(processes, { modules })
 }

@@ -5,6 +5,7 @@ import * as commands from './commands.ts'
 import * as errors from './errors.ts'
 import { loan } from './loan.ts'
 import { member } from './member.ts'
+import { recalls } from './processes.ts'
 import { queries } from './queries.ts'
 import { loans, members } from './read-models.ts'
 
@@ -13,6 +14,7 @@ export const lending = defineModule({
   aggregates: [member, loan],
   commands,
   projections: [members, loans],
+  processes: [recalls],
   service: lendingV1.LendingQueryServiceDefinition,
   queries,
   errors

@@ -35,7 +35,11 @@ export const store: Store<Loan> = {
   unique: {
     loans_open_unique: {
       value: ({ bookId, returnedOn }) => bookId !== '' && returnedOn === undefined ? bookId : undefined,
-      taken: bookId => new BookIsOut(bookId)
+      taken: bookId => new BookIsOut(bookId),
+      async holder (db, bookId) {
+        const { rows: [loan] } = await sql<{ id: string }>`select id from loans where book_id = ${bookId} and returned_on is null`.execute(db)
+        return loan?.id
+      }
     }
   },
   constraints: {

@@ -2,6 +2,7 @@
 import { sql, type CompiledQuery } from 'kysely'
 import { KeyReused, messageValue, TooLarge, VersionMismatch, type AnyAggregate, type Fact, type FactOn, type Versioned } from '@bifold/cqrs'
 import { arrays, transaction, type Db } from '@bifold/postgres'
+import { noReactions, written, type Reactions } from './process-events.ts'
 import { loadStates, see, unborn, Unforeseen, type States } from './load.ts'
 import type { Answer, Request } from './request.ts'
 
@@ -55,27 +56,33 @@ class NotLooked extends Error {}
  * @returns the outcome of each, in their order: an answer, or the error of its rule
  * @throws what PostgreSQL refused; then nothing of the group is done
  */
-export async function commit (db: Db, requests: readonly Request[]): Promise<Outcome[]> {
+export async function commit (db: Db, requests: readonly Request[], reactions: Reactions = noReactions): Promise<Outcome[]> {
   try {
     // Keys are new, as a rule: then to look for their answers would be a round trip for nothing.
-    return await commitOnce(db, requests, { looking: false })
+    return await commitOnce(db, requests, reactions, { looking: false })
   } catch (error) {
     if (!(error instanceof NotLooked) && (error as { constraint?: string }).constraint !== 'idempotency_keys_pkey') throw error
-    return await commitOnce(db, requests, { looking: true })
+    return await commitOnce(db, requests, reactions, { looking: true })
   }
 }
 
-async function commitOnce (db: Db, requests: readonly Request[], { looking }: { looking: boolean }): Promise<Outcome[]> {
+async function commitOnce (db: Db, requests: readonly Request[], reactions: Reactions, { looking }: { looking: boolean }): Promise<Outcome[]> {
   const rounds = [newRound()]
   try {
-    return await transaction(db, async tx => {
+    let reacting = false
+    const outcomes = await transaction(db, async tx => {
       const group: Group = { states: await loadStates(tx, requests), rounds, events: [], answers: new Map(), newKeys: new Set() }
       // After the locks: who repeats a request that is just being committed has waited for it, and sees its answer.
       if (looking) await loadAnswers(tx, requests, group)
       const outcomes = requests.map(request => decide(request, group))
       if (!looking && outcomes.some(({ ok }, index) => !ok && requests[index]!.key !== undefined)) throw new NotLooked()
-      return { result: outcomes, writes: writes(tx, group) }
+      const forProcesses = written(tx, group.events, reactions)
+      reacting = forProcesses !== undefined
+      const also = requests.map(({ also }, index) => outcomes[index]!.ok ? also : undefined)
+      return { result: outcomes, writes: [...writes(tx, group), forProcesses, ...also].filter(statement => statement !== undefined) }
     })
+    if (reacting) reactions.committed()
+    return outcomes
   } catch (error) {
     throw requests.length === 1 ? meaning(error, rounds) : error
   }

@@ -3,6 +3,7 @@ import { Histogram, type Registry } from 'prom-client'
 import { isDomainError, Overloaded, Unavailable } from '@bifold/cqrs'
 import { isOutage, type Db } from '@bifold/postgres'
 import { commit, type Outcome } from './commit.ts'
+import { noReactions, type Reactions } from './process-events.ts'
 import type { Answer, Request } from './request.ts'
 import { makeWaiting, type Waiting } from './waiting.ts'
 
@@ -39,9 +40,10 @@ export interface Executor {
 
 const attemptsMax = 5 // deadlocks and races with another gateway; each loses at most a few times
 
-export function makeExecutor (db: Db, metrics: Registry, own: Partial<Limits> = {}): Executor {
+export function makeExecutor (db: Db, metrics: Registry, own: Partial<Limits> = {}, reactions: Reactions = noReactions): Executor {
   const { groupSizeMax, groupBytesMax, groupsMax, queueMax, queueBytesMax } = { ...limits, ...own }
   const waiting = makeWaiting({ groupSizeMax, groupBytesMax })
+  const committed: Committing = async requests => await commit(db, requests, reactions)
   let committing = 0
   const sizes = new Histogram({ name: 'bifold_commit_group_size', help: 'Commands in one transaction', buckets: [1, 2, 5, 10, 20, 50, 100, 200, 500], registers: [metrics] })
 
@@ -59,7 +61,7 @@ export function makeExecutor (db: Db, metrics: Registry, own: Partial<Limits> = 
       if (group.length === 0) break
       committing++
       sizes.observe(group.length)
-      void settle(db, group).finally(() => {
+      void settle(committed, group).finally(() => {
         over()
         committing--
         begin()
@@ -95,27 +97,29 @@ export function makeExecutor (db: Db, metrics: Registry, own: Partial<Limits> = 
   }
 }
 
+type Committing = (requests: readonly Request[]) => Promise<Outcome[]>
+
 /** Commits a group and answers each of its commands; never rejects. */
-async function settle (db: Db, group: readonly Waiting[]): Promise<void> {
+async function settle (committed: Committing, group: readonly Waiting[]): Promise<void> {
   const [first] = group
-  if (group.length === 1) return first!.settle(await alone(db, first!.request))
+  if (group.length === 1) return first!.settle(await alone(committed, first!.request))
   try {
-    const outcomes = await commit(db, group.map(({ request }) => request))
+    const outcomes = await committed(group.map(({ request }) => request))
     group.forEach((one, index) => one.settle(outcomes[index]!))
   } catch (error) {
     // An outage is nobody's fault, and leaves open whether the commit was done: nothing is tried again.
     if (isOutage(error)) return group.forEach(one => one.settle({ ok: false, error: new Unavailable('PostgreSQL') }))
     // The transaction was rolled back. One of the group is guilty, and is found by halves: in the end each fails for its own reasons only.
     const middle = group.length >>> 1
-    await settle(db, group.slice(0, middle))
-    await settle(db, group.slice(middle))
+    await settle(committed, group.slice(0, middle))
+    await settle(committed, group.slice(middle))
   }
 }
 
-async function alone (db: Db, request: Request): Promise<Outcome> {
+async function alone (committed: Committing, request: Request): Promise<Outcome> {
   for (let attempt = 1; ; attempt++) {
     try {
-      const [outcome] = await commit(db, [request])
+      const [outcome] = await committed([request])
       return outcome!
     } catch (error) {
       if (isOutage(error)) return { ok: false, error: new Unavailable('PostgreSQL') }

@@ -2,8 +2,8 @@
 import fp from 'fastify-plugin'
 import { Counter } from 'prom-client'
 import { Type } from 'typebox'
-import type { RouteOptions } from 'fastify'
-import { compiler, isDomainError, type BoundCommand, type Module } from '@bifold/cqrs'
+import type { FastifyInstance, RouteOptions } from 'fastify'
+import { compiler, isDomainError, processesByType, type BoundCommand, type Module } from '@bifold/cqrs'
 import { responses } from '@bifold/openapi'
 import { dbOf } from '@bifold/postgres'
 import { metricsOf } from '@bifold/service'
@@ -25,8 +25,19 @@ export interface CommandsOptions { modules: readonly Module[], tokenSecret?: str
 const Id = Type.Object({ id: Type.String({ format: 'uuid' }) })
 const AnswerBody = Type.Object({ id: Type.String({ format: 'uuid' }), version: Type.Integer({ description: 'Rises by one with each event; also the ETag' }) })
 
+/** What processes need. */
+export interface Commands {
+  readonly executor: Executor
+  /** Told whenever an event was committed that a process has to react to. */
+  onCommitted (listener: () => void): void
+}
+
+export const commandsOf = (app: FastifyInstance): Commands => app.getDecorator<Commands>('commands')
+
 export default fp<CommandsOptions>(async (app, { modules, tokenSecret = '', limits, batchLimits }) => {
-  const executor = makeExecutor(dbOf(app), metricsOf(app), limits)
+  const listeners: (() => void)[] = []
+  const executor = makeExecutor(dbOf(app), metricsOf(app), limits, { byType: processesByType(modules), committed: () => listeners.forEach(listener => listener()) })
+  app.decorate('commands', { executor, onCommitted: listener => listeners.push(listener) } satisfies Commands)
   const counter = new Counter({ name: 'bifold_commands_total', help: 'Commands by what became of them', labelNames: ['command', 'outcome'], registers: [metricsOf(app)] })
   const batches: BatchCommand[] = []
   takeBodies(app)

@@ -1,4 +1,5 @@
 /** A command as it waits for its commit, and its answer. */
+import type { CompiledQuery } from 'kysely'
 import type { BoundCommand, Place } from '@bifold/cqrs'
 
 export interface Request {
@@ -14,6 +15,8 @@ export interface Request {
   readonly key: { readonly value: string, readonly digest: string, readonly fingerprint: string } | undefined
   readonly requestId: string
   readonly traceparent: string
+  /** What is written in the transaction of the command, if it is accepted or was before. */
+  readonly also?: CompiledQuery
 }
 
 export interface Answer {

@@ -55,6 +55,19 @@ export function testModule (t: Test, module: Module, lock?: EventLock, others: r
     }
     for (const story of told) checkStory(t, module, story, compile)
   })
+  for (const { name, on } of module.processes ?? []) {
+    t.test(`the process ${name} asks for commands of the module that fit`, async t => {
+      const steps = told.flat().filter(({ fact }) => on[fact.type] !== undefined)
+      t.same(Object.keys(on).filter(type => !steps.some(({ fact }) => fact.type === type)), [], 'the examples lead to every event that it takes')
+      for (const step of steps) {
+        for (const { command, of, input } of on[step.fact.type]!(envelopeIn(step) as never)) {
+          t.ok(Object.values(module.commands).includes(command) && compile(command.input)(input), `${step.fact.type}: the command is of the module, and its input fits`)
+          if (of !== undefined && 'constraint' in of) t.type(of.aggregate.store.unique[of.constraint]?.holder, 'function', `${of.constraint} has a holder`)
+          t.equal(of === undefined, command.creates, 'it is for an aggregate, unless it creates')
+        }
+      }
+    })
+  }
   for (const aggregate of [module, ...others].flatMap(({ aggregates }) => aggregates)) {
     t.test(`a projection takes all events of ${aggregate.name}, or none: else nobody knew which version it shows`, async t => {
       const types = Object.keys(aggregate.events)
@@ -100,8 +113,9 @@ const routes = (module: Module): [string, { url: string }][] => [...Object.entri
 
 function checkStory (t: Test, module: Module, story: readonly Step[], compile: ReturnType<typeof compiler>): void {
   const project = projecting(t, module)
-  for (const { command, aggregate, id, version, fact, before, state } of story) {
-    const envelope = { ...read(written(aggregate, { fact, record: aggregate.record(state) }, version)), id }
+  for (const step of story) {
+    const { command, aggregate, fact, before, state } = step
+    const envelope = envelopeIn(step)
     if (module.aggregates.includes(command.aggregate)) t.ok(module.aggregates.includes(aggregate), `${fact.type} is recorded by the module that it is of`)
     if (module.aggregates.includes(aggregate)) {
       t.ok(compile(aggregate.events[fact.type]!.schema)(fact.data), `${fact.type} fits its schema`)
@@ -112,6 +126,8 @@ function checkStory (t: Test, module: Module, story: readonly Step[], compile: R
     project(envelope)
   }
 }
+
+const envelopeIn = ({ aggregate, id, version, fact, state }: Step) => ({ ...read(written(aggregate, { fact, record: aggregate.record(state) }, version)), id })
 
 /**
  * What the lock of a module is made from: for each event, the first fact that the commands' examples lead to, and its own example.

@@ -2,6 +2,7 @@
 import type { AnyAggregate } from './aggregate.ts'
 import type { BoundCommand } from './command.ts'
 import type { DomainErrorClass } from './errors.ts'
+import type { AnyProcess } from './process.ts'
 import type { AnyProjection } from './projection.ts'
 import type { AnyQueries, Service } from './query.ts'
 
@@ -15,6 +16,7 @@ export interface Module {
   readonly aggregates: readonly AnyAggregate[]
   readonly commands: Readonly<Record<string, BoundCommand>>
   readonly projections: readonly AnyProjection[]
+  readonly processes?: readonly AnyProcess[]
   /** The generated service definition of the queries. */
   readonly service: Service
   readonly queries: AnyQueries
@@ -45,6 +47,7 @@ export function defineModules (modules: readonly Module[]): readonly Module[] {
     aggregate: modules.flatMap(({ aggregates }) => aggregates.map(({ name }) => name)),
     event: modules.flatMap(({ aggregates }) => aggregates.flatMap(({ events }) => Object.keys(events))),
     command: modules.flatMap(({ commands }) => Object.keys(commands)),
+    process: modules.flatMap(({ processes = [] }) => processes.map(({ name }) => name)),
     query: modules.flatMap(({ queries }) => Object.keys(queries)),
     'read model': modules.flatMap(({ projections }) => projections.map(({ collection }) => collection))
   }

@@ -11,6 +11,8 @@ export interface Unique<State> {
   readonly value: (state: State) => string | undefined
   /** The error of who wants what another holds. */
   readonly taken: (value: string) => Error
+  /** The id of the aggregate that holds a value, if any: for processes that have something to ask of it. */
+  readonly holder?: (db: Kysely<never>, value: string) => Promise<string | undefined>
 }
 
 export interface Store<State> {

@@ -85,5 +85,16 @@ export const migrations: Record<string, Migration> = {
       // What was written before there were versions is of the first. No row is rewritten for that.
       await db.schema.alterTable('events').addColumn('schema_version', 'integer', column => column.notNull().defaultTo(1)).execute()
     }
+  },
+  '0008-process-events': {
+    async up (db) {
+      await db.schema.createTable('process_events')
+        .addColumn('position', 'bigint', column => column.primaryKey().generatedAlwaysAsIdentity())
+        .addColumn('process', 'text', column => column.notNull())
+        .addColumn('aggregate_id', 'uuid', column => column.notNull())
+        .addColumn('version', 'integer', column => column.notNull())
+        .addColumn('done', 'integer', column => column.notNull().defaultTo(0))
+        .execute()
+    }
   }
 }
