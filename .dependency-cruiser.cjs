@@ -20,7 +20,7 @@ module.exports = {
   forbidden: [
     { name: 'no-circular', comment: 'Types may name each other: what runs may not', severity: 'error', from: {}, to: { circular: true, viaOnly: { dependencyTypesNot: ['type-only'] } } },
     { name: 'no-unresolvable', severity: 'error', from: {}, to: { couldNotResolve: true } },
-    { name: 'modules-know-the-contract-only', comment: 'A domain has no I/O of its own', severity: 'error', from: { path: '^modules/' }, to: { pathNot: ['^modules/', '^plugins/cqrs/', '^proto/', '^node_modules/(typebox|kysely|validator|tap|@types)(/|$)', '^(node:)?util$'] } },
+    { name: 'modules-know-the-contract-only', comment: 'A domain has no I/O of its own', severity: 'error', from: { path: '^modules/' }, to: { pathNot: ['^modules/', '^plugins/cqrs/', '^proto/', '^node_modules/(typebox|kysely|validator|tap|fast-check|@types)(/|$)', '^(node:)?(util|assert)(/|$)'] } },
     { name: 'a-domain-knows-of-another-what-it-shares', comment: 'And in one direction only: no-circular', severity: 'error', from: { path: '^modules/([^/]+)/', pathNot: tests }, to: { path: '^modules/([^/]+)/', pathNot: ['^modules/$1/', '^modules/[^/]+/shared.ts$'] } },
     { name: 'the-contract-has-no-io', severity: 'error', from: { path: '^plugins/cqrs/', pathNot: tests }, to: { pathNot: ['^plugins/cqrs/', '^node_modules/(typebox|kysely|ajv|ajv-formats|@fastify/error|tap)(/|$)', '^(node:)?(util|assert|crypto)(/|$)'] } },
     { name: 'plugins-know-no-domain', severity: 'error', from: { path: '^plugins/', pathNot: tests }, to: { path: '^(apps|modules|stack|tools|test|benchmarks)/' } },

@@ -2,7 +2,9 @@
 import { Type } from 'typebox'
 import type { lendingV1 } from '@bifold/proto'
 import type { Queries } from '@bifold/cqrs'
-import { LoanNotFound, MemberNotFound } from './errors.ts'
+import { entryMessage, type EntryView } from './catalogue.ts'
+import { BookNotFound, LoanNotFound, MemberNotFound } from './errors.ts'
+import { pageMessage, type PageView } from './member-pages.ts'
 import { message, type LoanView, type MemberView } from './read-models.ts'
 
 const Id = Type.String({ format: 'uuid' })
@@ -15,7 +17,11 @@ const states: Record<string, object> = {
   returned: { returnedOn: { $exists: true } }
 }
 
-export const queries: Queries<typeof lendingV1.LendingQueryServiceDefinition, { members: MemberView, loans: LoanView }> = {
+const availabilities: Record<string, Readonly<Record<string, boolean>>> = { '': {}, available: { available: true }, lent: { available: false } }
+
+interface Views { readonly members: MemberView, readonly loans: LoanView, readonly lendingCatalogue: EntryView, readonly memberPages: PageView }
+
+export const queries: Queries<typeof lendingV1.LendingQueryServiceDefinition, Views> = {
   getMember: {
     url: '/lending/members/:id',
     summary: 'Get a member',
@@ -46,6 +52,36 @@ export const queries: Queries<typeof lendingV1.LendingQueryServiceDefinition, { 
       }
       const { items, nextToken } = await loans.page({ where, order: { _id: 1 }, size: pageSize || pageSizeDefault, token: pageToken })
       return { loans: items.map(message), nextPageToken: nextToken }
+    }
+  },
+  getCatalogueEntry: {
+    url: '/lending/catalogue/:id',
+    summary: 'Get a book with its availability',
+    input: Type.Object({ id: Id }),
+    point: { view: 'lendingCatalogue', id: ({ id }) => id.toLowerCase(), missing: ({ id }) => new BookNotFound(id) }
+  },
+  listCatalogueEntries: {
+    url: '/lending/catalogue',
+    summary: 'List books with their availability, by title, a page at a time',
+    input: Type.Object({
+      availability: Type.Enum(Object.keys(availabilities)),
+      pageSize: Type.Integer({ minimum: 0, maximum: 1000 }),
+      pageToken: Type.String({ maxLength: 4096 }) // the longest title, encoded
+    }),
+    async answer ({ availability, pageSize, pageToken }, { lendingCatalogue }) {
+      const { items, nextToken } = await lendingCatalogue.page({ where: availabilities[availability]!, order: { title: 1, _id: 1 }, size: pageSize || pageSizeDefault, token: pageToken })
+      return { entries: items.map(entryMessage), nextPageToken: nextToken }
+    }
+  },
+  getMemberPage: {
+    url: '/lending/member-pages/:id',
+    summary: 'Get a member with the current loans and their titles',
+    input: Type.Object({ id: Id }),
+    async answer ({ id }, { memberPages }) {
+      const [page] = await memberPages.get([id.toLowerCase()])
+      const answer = page && pageMessage(page)
+      if (answer === undefined) throw new MemberNotFound(id)
+      return answer
     }
   }
 }

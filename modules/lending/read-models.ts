@@ -1,4 +1,4 @@
-/** The read models: each member and each loan as one document. */
+/** The read models of lending alone: each member and each loan as one document. */
 import { lendingV1 } from '@bifold/proto'
 import { insert, projection, replace } from '@bifold/cqrs'
 import type { Loan, LoanEvent } from './loan.ts'

@@ -88,6 +88,70 @@ export interface ListLoansResponse {
   nextPageToken: string;
 }
 
+/** A book of the book domain, with what lending knows of it. */
+export interface CatalogueEntry {
+  /** The book's id. */
+  id: string;
+  /** The book's version. */
+  version: number;
+  title: string;
+  authors: string[];
+  /** True if nobody has it. */
+  available: boolean;
+  /** How often it was lent. */
+  loanCount: number;
+  /** If it is lent, when it has to be back. */
+  dueOn?: string | undefined;
+}
+
+export interface GetCatalogueEntryRequest {
+  /** The book's id. */
+  id: string;
+}
+
+export interface ListCatalogueEntriesRequest {
+  /** `available`, `lent`, or empty for both. */
+  availability: string;
+  /** 1 to 1,000; 0 stands for 50. */
+  pageSize: number;
+  /** The `next_page_token` of the page before, with the same filter. */
+  pageToken: string;
+}
+
+export interface ListCatalogueEntriesResponse {
+  entries: CatalogueEntry[];
+  /** Empty on the last page. */
+  nextPageToken: string;
+}
+
+/** A member with the current loans, the oldest first. */
+export interface MemberPage {
+  /** The member's id. */
+  id: string;
+  /** The member's version. */
+  version: number;
+  name: string;
+  suspended: boolean;
+  loans: CurrentLoan[];
+}
+
+/** A loan whose book is not back yet. */
+export interface CurrentLoan {
+  loanId: string;
+  bookId: string;
+  /** As the book is called now. */
+  title: string;
+  openedOn: string;
+  dueOn: string;
+  renewals: number;
+  recalledOn?: string | undefined;
+}
+
+export interface GetMemberPageRequest {
+  /** The member's id. */
+  id: string;
+}
+
 function createBaseMember(): Member {
   return { id: "", version: 0, name: "", suspended: false, loanIds: [] };
 }
@@ -828,6 +892,831 @@ export const ListLoansResponse: MessageFns<ListLoansResponse> = {
   },
 };
 
+function createBaseCatalogueEntry(): CatalogueEntry {
+  return { id: "", version: 0, title: "", authors: [], available: false, loanCount: 0, dueOn: undefined };
+}
+
+export const CatalogueEntry: MessageFns<CatalogueEntry> = {
+  encode(message: CatalogueEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.id !== "") {
+      writer.uint32(10).string(message.id);
+    }
+    if (message.version !== 0) {
+      writer.uint32(16).int32(message.version);
+    }
+    if (message.title !== "") {
+      writer.uint32(26).string(message.title);
+    }
+    for (const v of message.authors) {
+      writer.uint32(34).string(v!);
+    }
+    if (message.available !== false) {
+      writer.uint32(40).bool(message.available);
+    }
+    if (message.loanCount !== 0) {
+      writer.uint32(48).int32(message.loanCount);
+    }
+    if (message.dueOn !== undefined) {
+      writer.uint32(58).string(message.dueOn);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CatalogueEntry {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCatalogueEntry();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.id = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.version = reader.int32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.title = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.authors.push(reader.string());
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.available = reader.bool();
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.loanCount = reader.int32();
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.dueOn = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): CatalogueEntry {
+    return {
+      id: isSet(object.id) ? globalThis.String(object.id) : "",
+      version: isSet(object.version) ? globalThis.Number(object.version) : 0,
+      title: isSet(object.title) ? globalThis.String(object.title) : "",
+      authors: globalThis.Array.isArray(object?.authors) ? object.authors.map((e: any) => globalThis.String(e)) : [],
+      available: isSet(object.available) ? globalThis.Boolean(object.available) : false,
+      loanCount: isSet(object.loanCount)
+        ? globalThis.Number(object.loanCount)
+        : isSet(object.loan_count)
+        ? globalThis.Number(object.loan_count)
+        : 0,
+      dueOn: isSet(object.dueOn)
+        ? globalThis.String(object.dueOn)
+        : isSet(object.due_on)
+        ? globalThis.String(object.due_on)
+        : undefined,
+    };
+  },
+
+  toJSON(message: CatalogueEntry): unknown {
+    const obj: any = {};
+    if (message.id !== "") {
+      obj.id = message.id;
+    }
+    if (message.version !== 0) {
+      obj.version = Math.round(message.version);
+    }
+    if (message.title !== "") {
+      obj.title = message.title;
+    }
+    if (message.authors?.length) {
+      obj.authors = message.authors;
+    }
+    if (message.available !== false) {
+      obj.available = message.available;
+    }
+    if (message.loanCount !== 0) {
+      obj.loanCount = Math.round(message.loanCount);
+    }
+    if (message.dueOn !== undefined) {
+      obj.dueOn = message.dueOn;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<CatalogueEntry>): CatalogueEntry {
+    return CatalogueEntry.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<CatalogueEntry>): CatalogueEntry {
+    const message = createBaseCatalogueEntry();
+    message.id = object.id ?? "";
+    message.version = object.version ?? 0;
+    message.title = object.title ?? "";
+    message.authors = object.authors?.map((e) => e) || [];
+    message.available = object.available ?? false;
+    message.loanCount = object.loanCount ?? 0;
+    message.dueOn = object.dueOn ?? undefined;
+    return message;
+  },
+};
+
+function createBaseGetCatalogueEntryRequest(): GetCatalogueEntryRequest {
+  return { id: "" };
+}
+
+export const GetCatalogueEntryRequest: MessageFns<GetCatalogueEntryRequest> = {
+  encode(message: GetCatalogueEntryRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.id !== "") {
+      writer.uint32(10).string(message.id);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GetCatalogueEntryRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGetCatalogueEntryRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.id = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): GetCatalogueEntryRequest {
+    return { id: isSet(object.id) ? globalThis.String(object.id) : "" };
+  },
+
+  toJSON(message: GetCatalogueEntryRequest): unknown {
+    const obj: any = {};
+    if (message.id !== "") {
+      obj.id = message.id;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<GetCatalogueEntryRequest>): GetCatalogueEntryRequest {
+    return GetCatalogueEntryRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<GetCatalogueEntryRequest>): GetCatalogueEntryRequest {
+    const message = createBaseGetCatalogueEntryRequest();
+    message.id = object.id ?? "";
+    return message;
+  },
+};
+
+function createBaseListCatalogueEntriesRequest(): ListCatalogueEntriesRequest {
+  return { availability: "", pageSize: 0, pageToken: "" };
+}
+
+export const ListCatalogueEntriesRequest: MessageFns<ListCatalogueEntriesRequest> = {
+  encode(message: ListCatalogueEntriesRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.availability !== "") {
+      writer.uint32(10).string(message.availability);
+    }
+    if (message.pageSize !== 0) {
+      writer.uint32(16).int32(message.pageSize);
+    }
+    if (message.pageToken !== "") {
+      writer.uint32(26).string(message.pageToken);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListCatalogueEntriesRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListCatalogueEntriesRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.availability = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.pageSize = reader.int32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.pageToken = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ListCatalogueEntriesRequest {
+    return {
+      availability: isSet(object.availability) ? globalThis.String(object.availability) : "",
+      pageSize: isSet(object.pageSize)
+        ? globalThis.Number(object.pageSize)
+        : isSet(object.page_size)
+        ? globalThis.Number(object.page_size)
+        : 0,
+      pageToken: isSet(object.pageToken)
+        ? globalThis.String(object.pageToken)
+        : isSet(object.page_token)
+        ? globalThis.String(object.page_token)
+        : "",
+    };
+  },
+
+  toJSON(message: ListCatalogueEntriesRequest): unknown {
+    const obj: any = {};
+    if (message.availability !== "") {
+      obj.availability = message.availability;
+    }
+    if (message.pageSize !== 0) {
+      obj.pageSize = Math.round(message.pageSize);
+    }
+    if (message.pageToken !== "") {
+      obj.pageToken = message.pageToken;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ListCatalogueEntriesRequest>): ListCatalogueEntriesRequest {
+    return ListCatalogueEntriesRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ListCatalogueEntriesRequest>): ListCatalogueEntriesRequest {
+    const message = createBaseListCatalogueEntriesRequest();
+    message.availability = object.availability ?? "";
+    message.pageSize = object.pageSize ?? 0;
+    message.pageToken = object.pageToken ?? "";
+    return message;
+  },
+};
+
+function createBaseListCatalogueEntriesResponse(): ListCatalogueEntriesResponse {
+  return { entries: [], nextPageToken: "" };
+}
+
+export const ListCatalogueEntriesResponse: MessageFns<ListCatalogueEntriesResponse> = {
+  encode(message: ListCatalogueEntriesResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.entries) {
+      CatalogueEntry.encode(v!, writer.uint32(10).fork()).join();
+    }
+    if (message.nextPageToken !== "") {
+      writer.uint32(18).string(message.nextPageToken);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListCatalogueEntriesResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListCatalogueEntriesResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.entries.push(CatalogueEntry.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.nextPageToken = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ListCatalogueEntriesResponse {
+    return {
+      entries: globalThis.Array.isArray(object?.entries)
+        ? object.entries.map((e: any) => CatalogueEntry.fromJSON(e))
+        : [],
+      nextPageToken: isSet(object.nextPageToken)
+        ? globalThis.String(object.nextPageToken)
+        : isSet(object.next_page_token)
+        ? globalThis.String(object.next_page_token)
+        : "",
+    };
+  },
+
+  toJSON(message: ListCatalogueEntriesResponse): unknown {
+    const obj: any = {};
+    if (message.entries?.length) {
+      obj.entries = message.entries.map((e) => CatalogueEntry.toJSON(e));
+    }
+    if (message.nextPageToken !== "") {
+      obj.nextPageToken = message.nextPageToken;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ListCatalogueEntriesResponse>): ListCatalogueEntriesResponse {
+    return ListCatalogueEntriesResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ListCatalogueEntriesResponse>): ListCatalogueEntriesResponse {
+    const message = createBaseListCatalogueEntriesResponse();
+    message.entries = object.entries?.map((e) => CatalogueEntry.fromPartial(e)) || [];
+    message.nextPageToken = object.nextPageToken ?? "";
+    return message;
+  },
+};
+
+function createBaseMemberPage(): MemberPage {
+  return { id: "", version: 0, name: "", suspended: false, loans: [] };
+}
+
+export const MemberPage: MessageFns<MemberPage> = {
+  encode(message: MemberPage, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.id !== "") {
+      writer.uint32(10).string(message.id);
+    }
+    if (message.version !== 0) {
+      writer.uint32(16).int32(message.version);
+    }
+    if (message.name !== "") {
+      writer.uint32(26).string(message.name);
+    }
+    if (message.suspended !== false) {
+      writer.uint32(32).bool(message.suspended);
+    }
+    for (const v of message.loans) {
+      CurrentLoan.encode(v!, writer.uint32(42).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): MemberPage {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseMemberPage();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.id = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.version = reader.int32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.suspended = reader.bool();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.loans.push(CurrentLoan.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): MemberPage {
+    return {
+      id: isSet(object.id) ? globalThis.String(object.id) : "",
+      version: isSet(object.version) ? globalThis.Number(object.version) : 0,
+      name: isSet(object.name) ? globalThis.String(object.name) : "",
+      suspended: isSet(object.suspended) ? globalThis.Boolean(object.suspended) : false,
+      loans: globalThis.Array.isArray(object?.loans) ? object.loans.map((e: any) => CurrentLoan.fromJSON(e)) : [],
+    };
+  },
+
+  toJSON(message: MemberPage): unknown {
+    const obj: any = {};
+    if (message.id !== "") {
+      obj.id = message.id;
+    }
+    if (message.version !== 0) {
+      obj.version = Math.round(message.version);
+    }
+    if (message.name !== "") {
+      obj.name = message.name;
+    }
+    if (message.suspended !== false) {
+      obj.suspended = message.suspended;
+    }
+    if (message.loans?.length) {
+      obj.loans = message.loans.map((e) => CurrentLoan.toJSON(e));
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<MemberPage>): MemberPage {
+    return MemberPage.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<MemberPage>): MemberPage {
+    const message = createBaseMemberPage();
+    message.id = object.id ?? "";
+    message.version = object.version ?? 0;
+    message.name = object.name ?? "";
+    message.suspended = object.suspended ?? false;
+    message.loans = object.loans?.map((e) => CurrentLoan.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseCurrentLoan(): CurrentLoan {
+  return { loanId: "", bookId: "", title: "", openedOn: "", dueOn: "", renewals: 0, recalledOn: undefined };
+}
+
+export const CurrentLoan: MessageFns<CurrentLoan> = {
+  encode(message: CurrentLoan, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.loanId !== "") {
+      writer.uint32(10).string(message.loanId);
+    }
+    if (message.bookId !== "") {
+      writer.uint32(18).string(message.bookId);
+    }
+    if (message.title !== "") {
+      writer.uint32(26).string(message.title);
+    }
+    if (message.openedOn !== "") {
+      writer.uint32(34).string(message.openedOn);
+    }
+    if (message.dueOn !== "") {
+      writer.uint32(42).string(message.dueOn);
+    }
+    if (message.renewals !== 0) {
+      writer.uint32(48).int32(message.renewals);
+    }
+    if (message.recalledOn !== undefined) {
+      writer.uint32(58).string(message.recalledOn);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CurrentLoan {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCurrentLoan();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.loanId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.bookId = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.title = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.openedOn = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.dueOn = reader.string();
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.renewals = reader.int32();
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.recalledOn = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): CurrentLoan {
+    return {
+      loanId: isSet(object.loanId)
+        ? globalThis.String(object.loanId)
+        : isSet(object.loan_id)
+        ? globalThis.String(object.loan_id)
+        : "",
+      bookId: isSet(object.bookId)
+        ? globalThis.String(object.bookId)
+        : isSet(object.book_id)
+        ? globalThis.String(object.book_id)
+        : "",
+      title: isSet(object.title) ? globalThis.String(object.title) : "",
+      openedOn: isSet(object.openedOn)
+        ? globalThis.String(object.openedOn)
+        : isSet(object.opened_on)
+        ? globalThis.String(object.opened_on)
+        : "",
+      dueOn: isSet(object.dueOn)
+        ? globalThis.String(object.dueOn)
+        : isSet(object.due_on)
+        ? globalThis.String(object.due_on)
+        : "",
+      renewals: isSet(object.renewals) ? globalThis.Number(object.renewals) : 0,
+      recalledOn: isSet(object.recalledOn)
+        ? globalThis.String(object.recalledOn)
+        : isSet(object.recalled_on)
+        ? globalThis.String(object.recalled_on)
+        : undefined,
+    };
+  },
+
+  toJSON(message: CurrentLoan): unknown {
+    const obj: any = {};
+    if (message.loanId !== "") {
+      obj.loanId = message.loanId;
+    }
+    if (message.bookId !== "") {
+      obj.bookId = message.bookId;
+    }
+    if (message.title !== "") {
+      obj.title = message.title;
+    }
+    if (message.openedOn !== "") {
+      obj.openedOn = message.openedOn;
+    }
+    if (message.dueOn !== "") {
+      obj.dueOn = message.dueOn;
+    }
+    if (message.renewals !== 0) {
+      obj.renewals = Math.round(message.renewals);
+    }
+    if (message.recalledOn !== undefined) {
+      obj.recalledOn = message.recalledOn;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<CurrentLoan>): CurrentLoan {
+    return CurrentLoan.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<CurrentLoan>): CurrentLoan {
+    const message = createBaseCurrentLoan();
+    message.loanId = object.loanId ?? "";
+    message.bookId = object.bookId ?? "";
+    message.title = object.title ?? "";
+    message.openedOn = object.openedOn ?? "";
+    message.dueOn = object.dueOn ?? "";
+    message.renewals = object.renewals ?? 0;
+    message.recalledOn = object.recalledOn ?? undefined;
+    return message;
+  },
+};
+
+function createBaseGetMemberPageRequest(): GetMemberPageRequest {
+  return { id: "" };
+}
+
+export const GetMemberPageRequest: MessageFns<GetMemberPageRequest> = {
+  encode(message: GetMemberPageRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.id !== "") {
+      writer.uint32(10).string(message.id);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GetMemberPageRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGetMemberPageRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.id = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): GetMemberPageRequest {
+    return { id: isSet(object.id) ? globalThis.String(object.id) : "" };
+  },
+
+  toJSON(message: GetMemberPageRequest): unknown {
+    const obj: any = {};
+    if (message.id !== "") {
+      obj.id = message.id;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<GetMemberPageRequest>): GetMemberPageRequest {
+    return GetMemberPageRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<GetMemberPageRequest>): GetMemberPageRequest {
+    const message = createBaseGetMemberPageRequest();
+    message.id = object.id ?? "";
+    return message;
+  },
+};
+
 /** Answers from the read models that the projector keeps in MongoDB. A day is in UTC, such as `2026-01-31`. */
 export type LendingQueryServiceDefinition = typeof LendingQueryServiceDefinition;
 export const LendingQueryServiceDefinition = {
@@ -858,6 +1747,33 @@ export const LendingQueryServiceDefinition = {
       requestType: ListLoansRequest as typeof ListLoansRequest,
       requestStream: false,
       responseType: ListLoansResponse as typeof ListLoansResponse,
+      responseStream: false,
+      options: {},
+    },
+    /** One listed book with its availability; NOT_FOUND if there is none or it was withdrawn. */
+    getCatalogueEntry: {
+      name: "GetCatalogueEntry",
+      requestType: GetCatalogueEntryRequest as typeof GetCatalogueEntryRequest,
+      requestStream: false,
+      responseType: CatalogueEntry as typeof CatalogueEntry,
+      responseStream: false,
+      options: {},
+    },
+    /** Listed books with their availability, by title, a page at a time. */
+    listCatalogueEntries: {
+      name: "ListCatalogueEntries",
+      requestType: ListCatalogueEntriesRequest as typeof ListCatalogueEntriesRequest,
+      requestStream: false,
+      responseType: ListCatalogueEntriesResponse as typeof ListCatalogueEntriesResponse,
+      responseStream: false,
+      options: {},
+    },
+    /** One member with the current loans and their titles; NOT_FOUND if there is none. */
+    getMemberPage: {
+      name: "GetMemberPage",
+      requestType: GetMemberPageRequest as typeof GetMemberPageRequest,
+      requestStream: false,
+      responseType: MemberPage as typeof MemberPage,
       responseStream: false,
       options: {},
     },
@@ -897,6 +1813,39 @@ export const LendingQueryServiceService = {
     responseSerialize: (value: ListLoansResponse): Buffer => Buffer.from(ListLoansResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): ListLoansResponse => ListLoansResponse.decode(value),
   },
+  /** One listed book with its availability; NOT_FOUND if there is none or it was withdrawn. */
+  getCatalogueEntry: {
+    path: "/lending.v1.LendingQueryService/GetCatalogueEntry" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: GetCatalogueEntryRequest): Buffer =>
+      Buffer.from(GetCatalogueEntryRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): GetCatalogueEntryRequest => GetCatalogueEntryRequest.decode(value),
+    responseSerialize: (value: CatalogueEntry): Buffer => Buffer.from(CatalogueEntry.encode(value).finish()),
+    responseDeserialize: (value: Buffer): CatalogueEntry => CatalogueEntry.decode(value),
+  },
+  /** Listed books with their availability, by title, a page at a time. */
+  listCatalogueEntries: {
+    path: "/lending.v1.LendingQueryService/ListCatalogueEntries" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ListCatalogueEntriesRequest): Buffer =>
+      Buffer.from(ListCatalogueEntriesRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ListCatalogueEntriesRequest => ListCatalogueEntriesRequest.decode(value),
+    responseSerialize: (value: ListCatalogueEntriesResponse): Buffer =>
+      Buffer.from(ListCatalogueEntriesResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ListCatalogueEntriesResponse => ListCatalogueEntriesResponse.decode(value),
+  },
+  /** One member with the current loans and their titles; NOT_FOUND if there is none. */
+  getMemberPage: {
+    path: "/lending.v1.LendingQueryService/GetMemberPage" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: GetMemberPageRequest): Buffer => Buffer.from(GetMemberPageRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): GetMemberPageRequest => GetMemberPageRequest.decode(value),
+    responseSerialize: (value: MemberPage): Buffer => Buffer.from(MemberPage.encode(value).finish()),
+    responseDeserialize: (value: Buffer): MemberPage => MemberPage.decode(value),
+  },
 } as const;
 
 export interface LendingQueryServiceServer extends UntypedServiceImplementation {
@@ -906,6 +1855,12 @@ export interface LendingQueryServiceServer extends UntypedServiceImplementation 
   getLoan: handleUnaryCall<GetLoanRequest, Loan>;
   /** Loans by member, book and state, the oldest first, a page at a time. */
   listLoans: handleUnaryCall<ListLoansRequest, ListLoansResponse>;
+  /** One listed book with its availability; NOT_FOUND if there is none or it was withdrawn. */
+  getCatalogueEntry: handleUnaryCall<GetCatalogueEntryRequest, CatalogueEntry>;
+  /** Listed books with their availability, by title, a page at a time. */
+  listCatalogueEntries: handleUnaryCall<ListCatalogueEntriesRequest, ListCatalogueEntriesResponse>;
+  /** One member with the current loans and their titles; NOT_FOUND if there is none. */
+  getMemberPage: handleUnaryCall<GetMemberPageRequest, MemberPage>;
 }
 
 export interface LendingQueryServiceClient extends Client {
@@ -953,6 +1908,54 @@ export interface LendingQueryServiceClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: ListLoansResponse) => void,
+  ): ClientUnaryCall;
+  /** One listed book with its availability; NOT_FOUND if there is none or it was withdrawn. */
+  getCatalogueEntry(
+    request: GetCatalogueEntryRequest,
+    callback: (error: ServiceError | null, response: CatalogueEntry) => void,
+  ): ClientUnaryCall;
+  getCatalogueEntry(
+    request: GetCatalogueEntryRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: CatalogueEntry) => void,
+  ): ClientUnaryCall;
+  getCatalogueEntry(
+    request: GetCatalogueEntryRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: CatalogueEntry) => void,
+  ): ClientUnaryCall;
+  /** Listed books with their availability, by title, a page at a time. */
+  listCatalogueEntries(
+    request: ListCatalogueEntriesRequest,
+    callback: (error: ServiceError | null, response: ListCatalogueEntriesResponse) => void,
+  ): ClientUnaryCall;
+  listCatalogueEntries(
+    request: ListCatalogueEntriesRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ListCatalogueEntriesResponse) => void,
+  ): ClientUnaryCall;
+  listCatalogueEntries(
+    request: ListCatalogueEntriesRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ListCatalogueEntriesResponse) => void,
+  ): ClientUnaryCall;
+  /** One member with the current loans and their titles; NOT_FOUND if there is none. */
+  getMemberPage(
+    request: GetMemberPageRequest,
+    callback: (error: ServiceError | null, response: MemberPage) => void,
+  ): ClientUnaryCall;
+  getMemberPage(
+    request: GetMemberPageRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: MemberPage) => void,
+  ): ClientUnaryCall;
+  getMemberPage(
+    request: GetMemberPageRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: MemberPage) => void,
   ): ClientUnaryCall;
 }
 
