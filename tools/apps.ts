@@ -1,7 +1,10 @@
-/** The four apps as processes: started, started again with a growing pause when they die, and stopped. */
+/** The apps as processes: started, started again with a growing pause when they die, and stopped. */
+import { spawn } from 'node:child_process'
+import { once as event } from 'node:events'
 import { createWriteStream, mkdirSync } from 'node:fs'
+import { dirname } from 'node:path'
+import { setTimeout as setTimer } from 'node:timers'
 import { setTimeout } from 'node:timers/promises'
-import { execa } from 'execa'
 import { keepRunning } from '@bifold/service'
 
 export const appNames = ['gateway', 'relay', 'projector', 'query'] as const
@@ -27,7 +30,8 @@ function nursery (mb: number): string[] {
 }
 
 export interface RunningApp {
-  readonly name: AppName
+  /** As SIGKILL, for tests; it is started again. */
+  kill (): void
   stop (): Promise<void>
 }
 
@@ -35,54 +39,62 @@ const stopMs = 20_000 // an app closes itself within 15 s; then it is killed
 
 export interface RunAppOptions {
   readonly env: Record<string, string>
-  readonly logFolder: string
+  readonly log: string
+  /** What it is called when something is said about it. */
+  readonly label: string
+  /** Another program in the place of the app's own. */
+  readonly main?: string | undefined
+  /** Sockets to listen on (plugins/service/sharing.ts). */
+  readonly sockets?: readonly number[]
   /** Told in words what happens. */
   readonly say: (sentence: string) => void
 }
 
 /** Keeps one app running until it is stopped. */
-export function runApp (name: AppName, { env, logFolder, say }: RunAppOptions): RunningApp {
-  mkdirSync(logFolder, { recursive: true })
-  const log = `${logFolder}/${name}.log`
+export function runApp (name: AppName, { env, log, label, main = `apps/${name}/main.ts`, sockets = [], say }: RunAppOptions): RunningApp {
+  mkdirSync(dirname(log), { recursive: true })
   const stopping = new AbortController()
-  let stopChild: (() => Promise<unknown>) | undefined
+  let child: ReturnType<typeof start> | undefined
+
+  // Its own process group, so that Ctrl-C reaches it once, through us; by the IPC channel it knows when we are gone.
+  const start = () => spawn(process.execPath, [...nodeFlags(name), main], {
+    env: { ...process.env, ...env, LISTEN_FDS: String(sockets.length) }, detached: true, stdio: ['ignore', 'pipe', 'pipe', ...sockets, 'ipc']
+  })
 
   const once = async () => {
-    // Its own process group, so that Ctrl-C reaches it once, through us; by the IPC channel it knows when we are gone.
-    const child = execa(process.execPath, [...nodeFlags(name), `apps/${name}/main.ts`], { env, detached: true, cleanup: false, stdin: 'ignore', ipc: true, buffer: false, reject: false, forceKillAfterDelay: stopMs })
+    child = start()
     const file = createWriteStream(log, { flags: 'a' })
-    child.stdout.pipe(file, { end: false })
-    child.stderr.pipe(file, { end: false })
-    stopChild = async () => {
-      child.kill('SIGTERM')
-      await child
-    }
-    const { exitCode, signal } = await child
+    child.stdout!.pipe(file, { end: false })
+    child.stderr!.pipe(file, { end: false })
+    const [exitCode, signal] = await event(child, 'close').catch((error: Error) => [error.message]) // it could not be started
     file.end()
     if (stopping.signal.aborted) return
-    say(`${name} ended (${signal ?? `exit code ${exitCode}`}) and is started again; its log is ${log}`)
+    say(`${label} ended (${signal ?? `exit code ${exitCode}`}) and is started again; its log is ${log}`)
   }
   const done = keepRunning(once, stopping.signal)
   return {
-    name,
+    kill () { child?.kill('SIGKILL') },
     async stop () {
       stopping.abort()
-      await stopChild?.()
+      child?.kill('SIGTERM')
+      const force = setTimer(() => child?.kill('SIGKILL'), stopMs)
       await done
+      clearTimeout(force)
     }
   }
 }
 
 const pollMs = 100
 
-/** Waits until an app is ready; rejects with the reason that it gives, if it is not in time. */
-export async function untilReady (name: string, url: string, timeoutMs: number): Promise<void> {
+/** Waits until an app is ready; rejects with the reason that it gives, if it is not in time. One that `standsBy` need only answer. Waits no longer than until the signal. */
+export async function untilReady (name: string, url: string, timeoutMs: number, { standsBy = false, signal }: { standsBy?: boolean, signal?: AbortSignal } = {}): Promise<void> {
   const end = Date.now() + timeoutMs
   let why = 'it does not answer'
   while (Date.now() < end) {
+    if (signal?.aborted === true) return
     try {
       const response = await fetch(`${url}/health/ready`)
-      if (response.ok) return
+      if (response.ok || standsBy) return
       const { checks } = await response.json() as { checks: Record<string, { ok: boolean, reason?: string }> }
       why = Object.entries(checks).filter(([, { ok }]) => !ok).map(([check, { reason }]) => `${check}: ${reason}`).join('; ')
     } catch {

@@ -8,6 +8,7 @@ import { sql } from 'kysely'
 import { connect } from '@bifold/postgres'
 import { stores, until } from '@bifold/test'
 import { appNames } from './apps.ts'
+import { countsIn } from './control.ts'
 
 const running = (pid: number) => {
   try {
@@ -59,6 +60,37 @@ t.test('npm start: ready, an app killed is back, what was accepted is finished, 
   const { rows: [counted] } = await sql<{ books: number }>`select count(*) as books from books`.execute(db)
   await db.destroy()
   t.equal(counted!.books, acknowledged, 'every command that was accepted was answered, and every one answered is stored')
+})
+
+t.test('npm start -- --gateways 2 …, and npm run scale while it runs', async t => {
+  const settings = await stores(t)
+  const ports = { GATEWAY_PORT: await getPort(), RELAY_PORT: await getPort(), PROJECTOR_PORT: await getPort(), QUERY_HTTP_PORT: await getPort(), QUERY_GRPC_PORT: await getPort() }
+  const env = Object.fromEntries(Object.entries({ ...settings, ...ports, LOG_LEVEL: 'info' }).map(([name, value]) => [name, String(value)]))
+  const dir = t.testdir()
+  const start = execa(process.execPath, ['tools/start.ts', '--dir', dir, '--gateways', '2', '--relays', '2'], { env, reject: false, all: true })
+  t.teardown(() => start.kill('SIGKILL'))
+  let output = ''
+  start.all.on('data', (text: Buffer) => { output += text })
+  await until(async () => /Bifold is ready after .* in 6 processes/.test(output), 'npm start to be ready')
+  const scale = async (...args: string[]) => {
+    const { stdout, stderr, exitCode } = await execa(process.execPath, ['tools/scale.ts', '--dir', dir, ...args], { reject: false })
+    const running = stdout.split('\n').map(line => line.split(/ {2,}/) as [string, string])
+    return { text: stdout + stderr, exitCode, names: running.map(([name]) => name).sort(), urls: running.map(([, url]) => url!) }
+  }
+  t.same((await scale()).names, ['gateway 1', 'gateway 2', 'projector 1', 'query 1', 'relay 1', 'relay 2'])
+  const scaled = await scale('--gateways', '1', '--projectors', '2', '--queries', '2')
+  t.same(scaled.names, ['gateway 1', 'projector 1', 'projector 2', 'query 1', 'query 2', 'relay 1', 'relay 2'], scaled.text)
+  for (const url of scaled.urls) t.equal((await fetch(`${url}/health/live`)).status, 200, `${url} tells how it is`)
+  t.equal((await fetch(`${scaled.urls[0]}/books`, { method: 'POST' })).status, 404, 'and does nothing else there')
+  t.equal((await fetch(`http://127.0.0.1:${ports.RELAY_PORT}/metrics`)).status, 200, 'a relay is at its port')
+
+  t.match(await scale('--gateways', '0'), { exitCode: 1, text: /must be an integer from 1 to 16/ })
+  t.match(await scale('--dir', t.testdirName + '-nowhere'), { exitCode: 1, text: /No npm start runs in/ })
+  t.throws(() => countsIn({ gateway: 99 }), { message: 'There must be 1 to 16 of gateway' })
+  t.throws(() => countsIn({ door: 1 }), { message: 'There is no app door' })
+  t.ok(start.kill('SIGTERM'))
+  t.equal((await start).exitCode, 0, output)
+  t.match(await scale(), { exitCode: 1, text: /No npm start runs in/ })
 })
 
 t.test('a port that is taken is said before anything is started', async t => {

@@ -1,15 +1,15 @@
-/** npm start: the servers, the four apps, and a first request to try; Ctrl-C stops what was started. */
+/** npm start: the servers, the apps, as many of each as is said, and a first request to try; Ctrl-C stops what was started. */
 import { createServer } from 'node:net'
 import { Command, Option } from 'commander'
-import { loadConfig, setting } from '@bifold/service'
+import { loadConfig, reason, setting } from '@bifold/service'
 import { down, StackError, up } from '@bifold/stack'
-import { appNames, runApp, untilReady } from './apps.ts'
+import { takeOrders } from './control.ts'
+import { countsOf, withCounts, type CountOptions } from './counts.ts'
+import { openFleet, type Ports } from './fleet.ts'
 
-const readyMs = 60_000 // a first start migrates and joins the group: some 3 s here
-
-const { brokers, dir } = new Command('npm start --').description('Starts the servers and the four apps.')
+const { brokers, dir, ...given } = withCounts(new Command('npm start --').description('Starts the servers and the apps, one of each if nothing else is said.'))
   .option('--dir <folder>', "the stack's folder: data, logs, settings", '.stack')
-  .addOption(new Option('--brokers <number>', 'Kafka brokers').choices(['1', '3']).argParser(Number)).parse().opts<{ brokers?: 1 | 3, dir: string }>()
+  .addOption(new Option('--brokers <number>', 'Kafka brokers').choices(['1', '3']).argParser(Number)).parse().opts<CountOptions & { brokers?: 1 | 3, dir: string }>()
 
 try {
   await start()
@@ -20,35 +20,32 @@ try {
 
 async function start () {
   const begun = Date.now()
-  const ports = loadConfig({
+  const { HOST: host, ...ports } = loadConfig({
     GATEWAY_PORT: setting.port(3000),
     QUERY_HTTP_PORT: setting.port(3001),
     PROJECTOR_PORT: setting.port(3002),
     RELAY_PORT: setting.port(3003),
     QUERY_GRPC_PORT: setting.port(50051)
   })
-  await portsAreFree(ports.HOST, { GATEWAY_PORT: ports.GATEWAY_PORT, QUERY_HTTP_PORT: ports.QUERY_HTTP_PORT, PROJECTOR_PORT: ports.PROJECTOR_PORT, RELAY_PORT: ports.RELAY_PORT, QUERY_GRPC_PORT: ports.QUERY_GRPC_PORT })
+  const { GATEWAY_PORT, QUERY_HTTP_PORT, PROJECTOR_PORT, RELAY_PORT, QUERY_GRPC_PORT } = ports
+  await portsAreFree(host, { GATEWAY_PORT, QUERY_HTTP_PORT, PROJECTOR_PORT, RELAY_PORT, QUERY_GRPC_PORT })
 
   const stop = Promise.withResolvers<string>()
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, stop.resolve)
   const stack = await up({ dir, ...brokers === undefined ? {} : { brokers } })
-  const apps = appNames.map(name => runApp(name, { env: { ...stack.env }, logFolder: `${dir}/logs`, say: console.error }))
-  const urls = {
-    gateway: `http://${ports.HOST}:${ports.GATEWAY_PORT}`,
-    query: `http://${ports.HOST}:${ports.QUERY_HTTP_PORT}`,
-    projector: `http://${ports.HOST}:${ports.PROJECTOR_PORT}`,
-    relay: `http://${ports.HOST}:${ports.RELAY_PORT}`
-  }
+  const fleet = await openFleet({ host, ports: { GATEWAY_PORT, QUERY_HTTP_PORT, PROJECTOR_PORT, RELAY_PORT, QUERY_GRPC_PORT }, env: { ...stack.env }, logFolder: `${dir}/logs`, say: console.error })
+  const orders = await takeOrders(dir, fleet).catch((error: unknown) => console.error(`"npm run scale" will not reach this: ${reason(error)}`))
   try {
-    const ready = Promise.all(appNames.map(async name => await untilReady(name, urls[name], readyMs)))
-    const stopped = await Promise.race([ready.then(() => undefined), stop.promise])
+    const ready = fleet.resize({ gateway: 1, relay: 1, projector: 1, query: 1, ...countsOf(given) })
+    const stopped = await Promise.race([ready, stop.promise])
     if (stopped === undefined) {
-      console.log(welcome(urls, `${ports.HOST}:${ports.QUERY_GRPC_PORT}`, (Date.now() - begun) / 1000))
+      console.log(welcome(host, ports, fleet.instances.length, (Date.now() - begun) / 1000))
       await stop.promise
     }
     console.log('\nStopping …')
   } finally {
-    await Promise.all(apps.map(app => app.stop()))
+    orders?.close()
+    await fleet.stop()
     // Servers that ran before stay: somebody else may use them.
     if (stack.started.length > 0) await down({ dir, servers: stack.started })
   }
@@ -65,19 +62,23 @@ async function portsAreFree (host: string, ports: Record<string, number>) {
   }
 }
 
-function welcome (urls: Record<string, string>, grpc: string, seconds: number): string {
+function welcome (host: string, ports: Ports, processes: number, seconds: number): string {
+  const at = (port: number) => `http://${host}:${port}`
   return `
-Bifold is ready after ${seconds.toFixed(1)} s.
+Bifold is ready after ${seconds.toFixed(1)} s, in ${processes} processes.
 
-  commands   ${urls['gateway']}   (OpenAPI at ${urls['gateway']}/docs)
-  queries    ${urls['query']}   gRPC ${grpc}
-  projector  ${urls['projector']}
-  relay      ${urls['relay']}
+  commands   ${at(ports.GATEWAY_PORT)}   (OpenAPI at ${at(ports.GATEWAY_PORT)}/docs)
+  queries    ${at(ports.QUERY_HTTP_PORT)}   gRPC ${host}:${ports.QUERY_GRPC_PORT}
+  projector  ${at(ports.PROJECTOR_PORT)}
+  relay      ${at(ports.RELAY_PORT)}
   logs       ${dir}/logs
 
 Try it:
-  curl -i ${urls['gateway']}/books -H 'content-type: application/json' -d '{"title":"Emma","authors":["Jane Austen"]}'
-  curl '${urls['query']}/books?author=Jane%20Austen'
+  curl -i ${at(ports.GATEWAY_PORT)}/books -H 'content-type: application/json' -d '{"title":"Emma","authors":["Jane Austen"]}'
+  curl '${at(ports.QUERY_HTTP_PORT)}/books?author=Jane%20Austen'
+
+More of them, while it runs:
+  npm run scale -- --gateways 2 --relays 2 --projectors 3 --queries 2
 
 Ctrl-C stops everything.`
 }

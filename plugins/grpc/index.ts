@@ -18,6 +18,8 @@ import { makeStreams } from './streams.ts'
 export interface GrpcOptions {
   host: string
   port: number
+  /** A socket that was opened by somebody else, in the place of host and port. */
+  fd?: number
   /** A connection without a sign for so long is asked for one, and closed if none comes. */
   keepalive?: { timeMs: number, timeoutMs: number }
 }
@@ -38,7 +40,7 @@ const serverOptions = {
   'grpc.max_connection_idle_ms': 300_000 // without a call for so long; clients connect again by themselves
 }
 
-export default fp<GrpcOptions>(async (app, { host, port, keepalive = keepaliveDefault }) => {
+export default fp<GrpcOptions>(async (app, { host, port, fd, keepalive = keepaliveDefault }) => {
   const server = new Server({ ...serverOptions, 'grpc.keepalive_time_ms': keepalive.timeMs, 'grpc.keepalive_timeout_ms': keepalive.timeoutMs, interceptors: [boundStreams()] })
   const listener = makeListener(server, connectionsMax)
   boundPings(server)
@@ -62,7 +64,7 @@ export default fp<GrpcOptions>(async (app, { host, port, keepalive = keepaliveDe
     timer = setTimeout(tell, healthMs)
   }
   app.addHook('onReady', async () => {
-    bound = await listener.listen(host, port)
+    bound = await listener.listen({ host, port, fd })
     app.log.info({ host, port: bound }, 'gRPC server listening')
     void tell() // not waited for: a server that is away must not hold up the boot
   })

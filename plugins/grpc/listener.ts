@@ -4,7 +4,7 @@ import net, { type AddressInfo } from 'node:net'
 import { ServerCredentials, type Server } from '@grpc/grpc-js'
 
 export interface Listener {
-  listen (host: string, port: number): Promise<number>
+  listen (where: { host: string, port: number, fd: number | undefined }): Promise<number>
   /** Refuses new connections. A call that is sent away afterwards is tried again by its client, but only once: so on no connection that is sent away too. */
   refuse (): void
   /** Resolves after `refuse`, when the last connection has ended: grpc-js waits for those that it has listened for itself only. */
@@ -17,8 +17,8 @@ export function makeListener (server: Server, connectionsMax: number): Listener 
   Object.assign(listening, { maxConnections: connectionsMax, dropMaxConnection: true }) // dropped, not handed round, as in plugins/service
   const ended = Promise.withResolvers<void>()
   return {
-    async listen (host, port) {
-      listening.listen({ port, host, backlog: connectionsMax }) // as many may come at once
+    async listen (where) {
+      listening.listen({ ...where, backlog: connectionsMax }) // as many may come at once
       await once(listening, 'listening')
       return (listening.address() as AddressInfo).port
     },

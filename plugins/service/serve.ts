@@ -10,6 +10,7 @@ import background from './background.ts'
 import { drainOf, makeDrain } from './drain.ts'
 import health from './health.ts'
 import metrics from './metrics.ts'
+import { given, serveOwn, type Sharing } from './sharing.ts'
 import { makePeers, supervise, type Peers } from './workers.ts'
 
 export interface Listen {
@@ -72,11 +73,12 @@ export async function build<Config> (app: App<Config>, config: Config, { name, l
 }
 
 /** Builds an app, listens, and closes it on SIGINT, SIGTERM, an uncaught error, or when the process that supervises it is gone. */
-export async function serve<Config> (app: App<Config>, config: Config, listen: Listen): Promise<void> {
+export async function serve<Config extends Sharing> (app: App<Config>, config: Config, listen: Listen): Promise<void> {
   const { workers = 1, alone = false } = listen
   if (cluster.isPrimary && workers > 1 && !alone) return lead(listen)
   const peers = makePeers()
   const server = await build(app, config, { ...listen, peers })
+  if (config.OWN_PORT !== undefined) serveOwn(server, listen.host, config.OWN_PORT)
   if (alone && workers > 1) server.log.info({ workers }, 'it stays one process, whatever WORKERS says')
   let closing = false
   const grace = closeWithGrace({ delay: closeMs, logger: server.log }, async ({ signal, err }) => {
@@ -90,7 +92,7 @@ export async function serve<Config> (app: App<Config>, config: Config, listen: L
   if (peers === undefined) process.once('disconnect', closeOnce)
   else peers.onClose(closeOnce)
   process.title = `bifold-${listen.name}`
-  await server.listen({ host: listen.host, port: listen.port, backlog: connectionsMax }) // with Node's 511, a burst would have connections reset, those of the probes too
+  await server.listen({ host: listen.host, port: listen.port, ...given(config, 'http'), backlog: connectionsMax }) // with Node's 511, a burst would have connections reset, those of the probes too
 }
 
 /** Closes a connection that sends on and on without waiting for answers: Node would take in any number of requests. */

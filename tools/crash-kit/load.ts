@@ -12,6 +12,8 @@ export interface LoadOptions {
   readonly seed: number
   /** How long each client rests between two requests; 0 if not given. */
   readonly restMs?: number
+  /** How long a connection may rest before the client closes it; as long as the server allows, if not given. */
+  readonly keepAliveMs?: number
   /** Told what became of each request. */
   readonly seen?: (request: Seen) => void
 }
@@ -60,7 +62,8 @@ interface Book { readonly id: string, version: number, seen: number, withdrawn: 
 export function startLoad (options: LoadOptions): Load {
   const record: Record = { answered: [], refused: 0, unknown: 0, reads: 0, wrong: [] }
   const shared: Book[] = []
-  const agent = new Agent({ connections: options.clients, connect: { timeout: attemptMs }, headersTimeout: attemptMs, bodyTimeout: attemptMs })
+  const { keepAliveMs } = options
+  const agent = new Agent({ ...keepAliveMs === undefined ? {} : { keepAliveTimeout: keepAliveMs, keepAliveMaxTimeout: keepAliveMs }, connections: options.clients, connect: { timeout: attemptMs }, headersTimeout: attemptMs, bodyTimeout: attemptMs })
   const stopping = { at: 0 }
   const clients = Array.from({ length: options.clients }, async (_, index) =>
     await client({ ...options, agent, record, shared, stopping, random: makeRandom(options.seed * 1000 + index), at: { gateways: index, queries: index } }))

@@ -1,0 +1,112 @@
+/** A set of apps on one machine, so many processes of each: started, resized and stopped, behind the same addresses. */
+import { lookup } from 'node:dns/promises'
+import net from 'node:net'
+import getPort, { portNumbers } from 'get-port'
+import { aborted } from '@bifold/service'
+import { appNames, runApp, untilReady, type AppName, type RunningApp } from './apps.ts'
+
+/** How many processes of each app. */
+export type Counts = Readonly<Record<AppName, number>>
+
+export interface Ports { readonly GATEWAY_PORT: number, readonly QUERY_HTTP_PORT: number, readonly QUERY_GRPC_PORT: number, readonly PROJECTOR_PORT: number, readonly RELAY_PORT: number }
+
+/** One process of an app, with the address at which it alone tells how it is. */
+export interface Instance { readonly app: AppName, readonly number: number, readonly url: string, kill (): void }
+
+export interface Fleet {
+  readonly instances: readonly Instance[]
+  /** Starts and stops processes until there are so many; resolves when those that were started are ready. One call at a time. */
+  resize (counts: Partial<Counts>): Promise<void>
+  stop (): Promise<void>
+}
+
+export interface FleetOptions {
+  readonly host: string
+  readonly ports: Ports
+  readonly env: Record<string, string>
+  readonly logFolder: string
+  /** Told in words what happens. */
+  readonly say: (sentence: string) => void
+  /** Other programs in the place of the apps' own. */
+  readonly mains?: Partial<Record<AppName, string>>
+}
+
+export const instancesMax = 16 // of an app: each gateway takes some 10 of the 200 connections that the local PostgreSQL has
+const readyMs = 60_000 // a first start migrates and joins the group: some 3 s here
+const portStep = 10 // from one process to the next: 3002, 3012, 3022 …
+
+const portOf = { gateway: 'GATEWAY_PORT', relay: 'RELAY_PORT', projector: 'PROJECTOR_PORT', query: 'QUERY_HTTP_PORT' } as const
+
+/** Opens the addresses of those that have clients: they are held, whatever becomes of the processes behind them. */
+export async function openFleet ({ host, ports, env, logFolder, say, mains = {} }: FleetOptions): Promise<Fleet> {
+  const sockets: Partial<Record<AppName, readonly Socket[]>> = {
+    gateway: [await bind(host, ports.GATEWAY_PORT)],
+    query: [await bind(host, ports.QUERY_HTTP_PORT), await bind(host, ports.QUERY_GRPC_PORT)]
+  }
+  let running: (Instance & RunningApp)[] = []
+  let working = Promise.resolve()
+  const stopping = new AbortController()
+
+  const start = async (app: AppName, number: number): Promise<Instance & RunningApp> => {
+    const own = await ownPort(ports[portOf[app]], sockets[app] === undefined ? number - 1 : number)
+    if (stopping.signal.aborted) throw new Error('everything is being stopped')
+    const label = number === 1 ? app : `${app} ${number}`
+    const fds = sockets[app]?.map(({ fd }) => fd) ?? []
+    const settings = { ...env, ...Object.fromEntries(Object.entries(ports).map(([name, port]) => [name, String(port)])), ...fds.length > 0 ? { OWN_PORT: String(own) } : { [portOf[app]]: String(own) } }
+    const { kill, stop } = runApp(app, { env: settings, log: `${logFolder}/${label.replace(' ', '-')}.log`, label, main: mains[app], sockets: fds, say })
+    return { app, number, url: `http://${host}:${own}`, kill, stop }
+  }
+  const resize = async (counts: Partial<Counts>) => {
+    const wanted = (app: AppName) => counts[app] ?? running.filter(one => one.app === app).length
+    const surplus = running.filter(({ app, number }) => number > wanted(app))
+    running = running.filter(one => !surplus.includes(one))
+    const stopped = Promise.all(surplus.map(async ({ stop }) => await stop()))
+    const started: Instance[] = []
+    for (const app of appNames) {
+      for (let number = running.filter(one => one.app === app).length + 1; number <= wanted(app); number++) {
+        running.push(await start(app, number))
+        started.push(running.at(-1)!)
+      }
+    }
+    await Promise.race([Promise.all([stopped, untilWell(started, running.filter(({ app }) => app === 'relay'))]), aborted(stopping.signal)])
+  }
+  return {
+    get instances () { return running },
+    resize: async counts => await (working = working.catch(() => {}).then(async () => await resize(counts))),
+    async stop () {
+      stopping.abort()
+      for (const socket of Object.values(sockets).flat()) socket.close()
+      await Promise.all(running.map(async ({ stop }) => await stop()))
+    }
+  }
+}
+
+/** Waits until those that were started are ready; of the relays, one that may be any of them. */
+async function untilWell (started: readonly Instance[], relays: readonly Instance[]): Promise<void> {
+  const ending = new AbortController()
+  const ready = async ({ app, number, url }: Instance, standsBy: boolean) => await untilReady(`${app} ${number}`, url, readyMs, { standsBy, signal: ending.signal })
+  try {
+    await Promise.all(started.map(async one => await ready(one, one.app === 'relay')))
+    if (relays.length > 0) await Promise.any(relays.map(async one => await ready(one, false)))
+  } finally {
+    ending.abort()
+  }
+}
+
+/** The port of the process with this number, or one that is free if that is taken. The first of those without an address for all has the one in the settings. */
+async function ownPort (base: number, index: number): Promise<number> {
+  return index === 0 ? base : await getPort({ port: [base + portStep * index, ...portNumbers(base + portStep * index + 1, base + portStep * index + portStep - 1)].filter(port => port < 65536) })
+}
+
+interface Socket { readonly fd: number, close (): void }
+
+/**
+ * A socket that is bound and that nobody listens on here: a `net.Server` would take the connections in. Node has no name for that
+ * in its documents; its own `cluster` makes the sockets that workers share in the same way.
+ */
+async function bind (host: string, port: number): Promise<Socket> {
+  const { address, family } = await lookup(host)
+  const made = (net as unknown as { _createServerHandle (address: string, port: number, family: number): Socket | number })._createServerHandle(address, port, family)
+  if (typeof made === 'number') throw new Error(`Port ${port} cannot be bound: ${made}`)
+  return made
+}
