@@ -115,7 +115,7 @@ async function member (t: Test, app: AppName, settings: Settings): Promise<Membe
 }
 
 /** Asks for books over gRPC, one call after the other on each connection, until it is stopped; tells what was no answer. */
-export function callAll (system: System, { callers, restMs }: { callers: number, restMs: number }) {
+export function callAll (system: Pick<System, 'books'>, { callers, restMs }: { callers: number, restMs: number }) {
   const failed: { begun: number, ended: number, error: Error }[] = []
   let answered = 0
   const stopping = new AbortController()
