@@ -13,7 +13,7 @@ import { callAll } from './system.ts'
 
 const full = { gateway: 2, relay: 2, projector: 3, query: 2 }
 const host = '127.0.0.1'
-const load = { clients: 16, restMs: 5, keepAliveMs: 300 } // moderate: what is in flight counts, not how much. A server that leaves waits for a second for whoever rests
+const load = { clients: 16, restMs: 25, keepAliveMs: 300 } // moderate: what is in flight counts, not how much. A server that leaves waits for a second for whoever rests
 const workMs = 1000 // between two steps, so that whoever has come takes part
 const takeOverMaxMs = 8000 // a lease that is not given back lasts 6 s
 
@@ -56,7 +56,7 @@ t.test('resized, and killed, under load', async t => {
     t.teardown(() => client.close())
     return client
   }
-  const calls = callAll({ books }, { callers: 8, restMs: 2 })
+  const calls = callAll({ books }, { callers: 8, restMs: 15 })
 
   for (const counts of [{ projector: 1 }, { projector: 3 }, { gateway: 1 }, { gateway: 2 }, { query: 1 }, { query: 2 }, { gateway: 1, projector: 2, query: 1 }, full]) {
     await setTimeout(workMs)
