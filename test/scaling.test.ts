@@ -58,7 +58,7 @@ t.test('resized, and killed, under load', async t => {
   }
   const calls = callAll({ books }, { callers: 8, restMs: 15 })
 
-  for (const counts of [{ projector: 1 }, { projector: 3 }, { gateway: 1 }, { gateway: 2 }, { query: 1 }, { query: 2 }, { gateway: 1, projector: 2, query: 1 }, full]) {
+  for (const counts of [{ projector: 1 }, { gateway: 1 }, { query: 1 }, { projector: 3 }, { gateway: 2, query: 2 }, { gateway: 1, projector: 2, query: 1 }, full]) {
     await setTimeout(workMs)
     const begun = Date.now()
     await fleet.resize(counts)
