@@ -114,7 +114,7 @@ t.test('what is wrong with a filter, an order or a mask is said with the field',
   await t.rejects(list({ filter: `${'('.repeat(1000)}` }), refused(/filter at character 22: more than 20/))
   await t.rejects(list({ filter: `title = ${'a'.repeat(2000)}` }), refused(/filter must NOT have more than 2000 characters/))
   await t.rejects(list({ orderBy: 'price' }), refused(/order_by must be one of id, id desc, title, title desc, published_year, published_year desc/))
-  await t.rejects(list({ readMask: ['title', 'authors.name'] }), refused(/read_mask.1 "authors.name" is not a field of the answer; these are: id, version, title/))
+  await t.rejects(list({ readMask: ['title', 'authors.name'] }), refused(/read_mask.{1,3} "authors.name" is not a field of the answer; these are: id, version, title/))
   await t.rejects(list({ pageSize: -1 }), refused(/page_size must be >= 0/))
   t.match(await get('/books?filter=colour%3Dred&order_by=colour&readMask=title,colour&pageSize=0'), { status: 400, body: { errors: [{ path: '/orderBy' }, { path: '/filter', message: /^at character 1: colour is not a field to filter by/ }, { path: '/readMask/1' }] } }, 'all at once')
   const { nextPageToken } = await list({ filter: 'language = eng', pageSize: 1 })
