@@ -5,11 +5,10 @@
 import type { Admin, Kafka, Producer } from 'kafkajs'
 import pg from 'pg'
 import { sequenceOf } from '@bifold/cqrs'
-import { partitionOf } from '@bifold/kafka'
+import { partitionOf, sendAll } from '@bifold/kafka'
 import { bounded } from '@bifold/postgres'
 import { columns, isoTime } from './poll.ts'
 import { batchMax, outgoing } from './queue.ts'
-import { sendAll } from './send.ts'
 import type { Row } from './stream.ts'
 import { rangesFrom, readRanges, sentOf, type Sent } from './tail.ts'
 

@@ -5,7 +5,7 @@ import { sql } from 'kysely'
 import { kafkaFor, readTopic, startApp, until, type Settings } from '@bifold/test'
 import { eventLog } from '@bifold/test/event-log'
 import { relay } from './relay.ts'
-import { sendAll } from './send.ts'
+import { sendAll } from '@bifold/kafka'
 import { slotName } from './slot.ts'
 import { readSeen } from './tail.ts'
 

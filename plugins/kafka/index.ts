@@ -7,8 +7,12 @@ import kafkajs, { type Admin, type ISocketFactory, type Kafka } from 'kafkajs'
 import type { FastifyInstance, FastifyBaseLogger } from 'fastify'
 import { healthOf } from '@bifold/service'
 
+export { consume, type ConsumeOptions } from './consume.ts'
 export { fencedId } from './fence.ts'
+export type { Held, RawMessage } from './lane.ts'
+export { makeLanes, Outdated, type Opened } from './lanes.ts'
 export { partitionOf } from './partitions.ts'
+export { sendAll } from './send.ts'
 
 export interface KafkaOptions { brokers: string }
 

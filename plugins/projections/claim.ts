@@ -5,9 +5,10 @@
 import { randomBytes } from 'node:crypto'
 import type { ClientSession, Db } from 'mongodb'
 import { notesName, type AnyProjection } from '@bifold/cqrs'
+import { Outdated } from '@bifold/kafka'
 import { checkpoints, type Checkpoint } from './apply.ts'
 import { isThere, nameToKeep, takePlace } from './grace.ts'
-import { letters, Outdated } from './letters.ts'
+import { letters } from './letters.ts'
 import { inTransaction } from './transaction.ts'
 
 /** In MongoDB, for as long as a read model is being built; `_id` is its collection. */

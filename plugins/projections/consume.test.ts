@@ -3,13 +3,12 @@ import t, { type Test } from 'tap'
 import { MongoClient } from 'mongodb'
 import { hex, nextEpoch, projection, sequenceOf, update, type AnyProjection } from '@bifold/cqrs'
 import { messageOf } from '@bifold/postgres'
+import { makeLanes, type Held, type RawMessage } from '@bifold/kafka'
 import { kafkaFor, stores, topicFor, until } from '@bifold/test'
 import { checkpoints, makeCheckpoint } from './apply.ts'
 import { makeAuditor } from './audit.ts'
-import { consume, type ConsumeOptions } from './consume.ts'
-import type { Held } from './lane.ts'
-import { makeLanes } from './lanes.ts'
-import { letters, type RawMessage } from './letters.ts'
+import { consume, openIn, type ConsumeOptions } from './consume.ts'
+import { letters } from './letters.ts'
 import { loadPositions, project } from './project.ts'
 
 const counts = projection<any, any>({ collection: 'counts', indexes: [], on: { Counted: ({ id }) => update(id, { inc: { n: 1 } }) } })
@@ -101,7 +100,7 @@ async function opened (t: Test) {
   const { db, topic, options } = await projector(t, [counts])
   await checkpoints(db).insertOne(makeCheckpoint(counts, { topic, partition: 0 }, '', 0))
   const told: string[] = []
-  const lanes = makeLanes(options, { pause: () => told.push('pause'), resume: () => told.push('resume'), seek: ({ offset }) => told.push(`seek ${offset}`) }, error => told.push((error as Error).message))
+  const lanes = makeLanes({ ...options, open: openIn(options) }, { pause: () => told.push('pause'), resume: () => told.push('resume'), seek: ({ offset }) => told.push(`seek ${offset}`) }, error => told.push((error as Error).message))
   t.teardown(lanes.stop)
   return { db, lanes, told }
 }

@@ -1,12 +1,11 @@
-/** Reads the topic partition by partition, from where the checkpoints in MongoDB say, and hands it to a lane for each. */
-import type { Admin, EachBatchPayload, Kafka } from 'kafkajs'
+/** Reads the topic from where the checkpoints in MongoDB say, and applies it. */
+import type { Admin, Kafka } from 'kafkajs'
 import type { Db } from 'mongodb'
 import type { FastifyBaseLogger } from 'fastify'
 import type { AnyProjection } from '@bifold/cqrs'
-import { aborted } from '@bifold/service'
+import { consume as consumeTopic, type Held, type Opened } from '@bifold/kafka'
 import type { OrderBreak } from './audit.ts'
-import type { Held } from './lane.ts'
-import { makeLanes } from './lanes.ts'
+import { loadPositions, project } from './project.ts'
 
 export interface ConsumeOptions {
   readonly db: Db
@@ -30,56 +29,14 @@ export interface ConsumeOptions {
   readonly holding: (partition: number, held: Held | undefined) => void
 }
 
-const fetchWaitMs = 20 // a partition that is resumed misses the fetch in flight: a longer wait would be its latency
-const fetchBytesMax = 256 * 1024 // of one partition: some 400 events; decoded they take ten times the room, and six partitions are read at once
-const sessionMs = 6000 // Kafka's least: a projector that was killed loses its partitions after this time, and one that Kafka was away for has to wait as long
-const heartbeatMs = 2000 // several in a session
-const commitMs = 5000 // for people who look at the group's lag with Kafka's tools; the checkpoint is in MongoDB
-
-/** Consumes until the signal; rejects when anything fails, and is then to be called again. */
-export async function consume (options: ConsumeOptions, ready: () => void): Promise<void> {
-  const { kafka, topic, groupId, signal } = options
-  const consumer = kafka.consumer({
-    groupId,
-    allowAutoTopicCreation: false,
-    maxWaitTimeInMs: fetchWaitMs,
-    maxBytesPerPartition: fetchBytesMax,
-    sessionTimeout: sessionMs,
-    heartbeatInterval: heartbeatMs,
-    readUncommitted: true, // the relay writes outside transactions: one that a stranger leaves open must not hide what it has written
-    retry: { retries: 3, restartOnFailure: async () => false }
-  })
-  const ended = Promise.withResolvers<void>()
-  ended.promise.catch(() => {}) // a crash may come while nobody waits yet
-  void aborted(signal).then(ended.resolve)
-  consumer.on(consumer.events.CRASH, ({ payload: { error } }) => ended.reject((error as { cause?: Error }).cause ?? error))
-  const lanes = makeLanes(options, consumer, ended.reject)
-  consumer.on(consumer.events.GROUP_JOIN, ({ payload: { memberAssignment } }) => {
-    // Where the partitions stand is asked of MongoDB anew after each rebalance: another projector may have had them.
-    lanes.begin(memberAssignment[topic] ?? []).then(ready, ended.reject)
-  })
-  const committing = setInterval(() => { consumer.commitOffsets(lanes.offsets()).catch(() => {}) }, commitMs)
-  try {
-    await consumer.connect()
-    await consumer.subscribe({ topic, fromBeginning: true })
-    // kafkajs fetches again only when each batch of the last fetch is handed over: so a lane takes it at once, and works behind.
-    await consumer.run({
-      autoCommit: false,
-      eachBatchAutoResolve: false,
-      eachBatch: async ({ batch: { partition, messages, ...batch }, resolveOffset, isStale }: EachBatchPayload) => {
-        const lane = lanes.of(partition)
-        if (lane === undefined || isStale()) return // it was read before the lane began
-        // Kafka has no longer what comes next, or not yet: kafkajs then goes on with the oldest that there is.
-        const from = (batch as unknown as { fetchedOffset: string }).fetchedOffset
-        if (Number(from) !== lane.next) return lanes.renew(partition, lane, `what was read begins at ${from}, not at ${lane.next}`)
-        lane.add(messages)
-        resolveOffset(messages.at(-1)!.offset)
-      }
-    })
-    await ended.promise
-  } finally {
-    clearInterval(committing)
-    await consumer.disconnect().catch(() => {})
-    await lanes.stop()
+/** Opens a partition where MongoDB says. */
+export const openIn = (options: ConsumeOptions) => async (partition: number): Promise<Opened> => {
+  const positions = await loadPositions(options, partition)
+  return {
+    get start () { return positions.start },
+    work: async messages => await project(options, partition, messages, positions)
   }
 }
+
+/** Consumes until the signal; rejects when anything fails, and is then to be called again. */
+export const consume = async (options: ConsumeOptions, ready: () => void): Promise<void> => await consumeTopic({ ...options, open: openIn(options) }, ready)

@@ -4,9 +4,7 @@
  */
 import { Binary, ObjectId, type ClientSession, type Db, type WithId } from 'mongodb'
 import type { AnyProjection, Envelope } from '@bifold/cqrs'
-
-/** A message as it lies on the topic. */
-export interface RawMessage { readonly offset: string, readonly timestamp: string, readonly key: Buffer | null, readonly value: Buffer | null, readonly headers?: Record<string, unknown> | undefined, readonly isControlRecord?: boolean }
+import { Outdated, type RawMessage } from '@bifold/kafka'
 
 /** A message that was not applied, as it is kept. */
 export interface Letter {
@@ -36,9 +34,6 @@ export interface Letter {
 
 /** The parked aggregates of a projection, each with the letter that it waits behind. */
 export type Parked = Map<string, ObjectId>
-
-/** What this projector believes of a partition is no longer so: it is to be asked of MongoDB again. */
-export class Outdated extends Error {}
 
 const parkedMax = 10_000 // aggregates of a projection in a partition, some 1 MB; where there are more, the projection is at fault and not its events
 

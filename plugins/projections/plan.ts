@@ -1,7 +1,8 @@
 /** What the messages of a stretch come to, before anything is written: changes, notes, and dead letters for what cannot be applied. */
 import type { ObjectId } from 'mongodb'
 import type { AnyProjection, Change, Envelope, NoteChange } from '@bifold/cqrs'
-import { makeLetter, park, type Letter, type Parked, type RawMessage } from './letters.ts'
+import type { RawMessage } from '@bifold/kafka'
+import { makeLetter, park, type Letter, type Parked } from './letters.ts'
 import type { Notebook } from './notes.ts'
 
 /** An event with the message that it came in. */

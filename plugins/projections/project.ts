@@ -1,10 +1,11 @@
 /** Applies what has come in from a partition to each projection, from where it stands there. */
 import type { Db } from 'mongodb'
 import { epochOf, generationOf, isSequence, readMessage, UnreadableMessage, type AnyProjection } from '@bifold/cqrs'
+import type { RawMessage } from '@bifold/kafka'
 import { makeAuditor, type Auditor } from './audit.ts'
 import { apply, checkpointId, checkpoints, versionOf, unbuilt, type Checkpoint } from './apply.ts'
 import type { ConsumeOptions } from './consume.ts'
-import { loadParked, type Letter, type Parked, type RawMessage } from './letters.ts'
+import { loadParked, type Letter, type Parked } from './letters.ts'
 import { concerns, type Received, type Stretch } from './plan.ts'
 
 /** Where each projection stands in a partition, and where reading has to begin for all of them. */

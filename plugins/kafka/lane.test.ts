@@ -1,8 +1,7 @@
 /** A lane: in order, one stretch after the other, and no more ahead than its bound. */
 import { setImmediate } from 'node:timers/promises'
 import t from 'tap'
-import { makeLane } from './lane.ts'
-import type { RawMessage } from './letters.ts'
+import { makeLane, type RawMessage } from './lane.ts'
 
 const messages = (from: number, count: number, bytes = 100): RawMessage[] =>
   Array.from({ length: count }, (_, index) => ({ offset: String(from + index), timestamp: String(1000 + from + index), key: null, value: Buffer.alloc(bytes) }))
@@ -14,7 +13,7 @@ function lane (start = 0) {
   const gates: PromiseWithResolvers<void>[] = []
   const one = makeLane({
     start,
-    async project (stretch) {
+    async work (stretch) {
       projected.push(stretch.map(({ offset }) => offset))
       gates.push(Promise.withResolvers())
       await gates.at(-1)!.promise

@@ -1,13 +1,30 @@
-/** The lanes of the partitions that a projector has: opened where MongoDB says, one for each, and stopped when the partitions go. */
+/** The lanes of the partitions that a consumer has: opened where its store says, one for each, and stopped when the partitions go. */
 import type { Consumer } from 'kafkajs'
-import type { ConsumeOptions } from './consume.ts'
-import { makeLane, type Lane } from './lane.ts'
-import { Outdated } from './letters.ts'
-import { loadPositions, project, type Positions } from './project.ts'
+import type { FastifyBaseLogger } from 'fastify'
+import { makeLane, type Held, type Lane, type RawMessage } from './lane.ts'
 
-export function makeLanes (options: ConsumeOptions, consumer: Pick<Consumer, 'pause' | 'resume' | 'seek'>, failed: (error: unknown) => void) {
-  const { topic, holding, log } = options
-  const lanes = new Map<number, { lane: Lane, positions: Positions }>()
+/** What a consumer believes of a partition is no longer so: it is to be asked of the store again. */
+export class Outdated extends Error {}
+
+/** A partition as its consumer has opened it. */
+export interface Opened {
+  /** The next message to work on; moves. */
+  readonly start: number
+  /** Works on consecutive messages, and has the place behind them stored. */
+  work (messages: readonly RawMessage[]): Promise<void>
+}
+
+export interface LanesOptions {
+  readonly topic: string
+  /** Asks the store where a partition stands. */
+  readonly open: (partition: number) => Promise<Opened>
+  readonly log: FastifyBaseLogger
+  /** Told what of a partition is at hand and not yet worked on. */
+  readonly holding: (partition: number, held: Held | undefined) => void
+}
+
+export function makeLanes ({ topic, open: openAt, holding, log }: LanesOptions, consumer: Pick<Consumer, 'pause' | 'resume' | 'seek'>, failed: (error: unknown) => void) {
+  const lanes = new Map<number, { lane: Lane, opened: Opened }>()
   let assigned: readonly number[] = []
   const only = (...partitions: number[]) => [{ topic, partitions }]
 
@@ -19,25 +36,25 @@ export function makeLanes (options: ConsumeOptions, consumer: Pick<Consumer, 'pa
   }
 
   const open = async (partition: number, among: readonly number[]) => {
-    const positions = await loadPositions(options, partition)
+    const opened = await openAt(partition)
     if (among !== assigned) return // another assignment has come meanwhile, and will open its own
     const lane = makeLane({
-      start: positions.start,
-      project: async messages => await project(options, partition, messages, positions),
+      start: opened.start,
+      work: async messages => await opened.work(messages),
       pause: () => consumer.pause(only(partition)),
       resume: () => consumer.resume(only(partition)),
       holding: held => holding(partition, held),
       failed: error => error instanceof Outdated ? renew(partition, lane, error.message) : failed(error)
     })
-    lanes.set(partition, { lane, positions })
-    consumer.seek({ topic, partition, offset: String(positions.start) })
+    lanes.set(partition, { lane, opened })
+    consumer.seek({ topic, partition, offset: String(opened.start) })
     consumer.resume(only(partition))
   }
 
   const close = async (partition: number) => {
-    const opened = lanes.get(partition)
+    const found = lanes.get(partition)
     lanes.delete(partition)
-    await opened?.lane.stop()
+    await found?.lane.stop()
     holding(partition, undefined)
   }
 
@@ -49,7 +66,7 @@ export function makeLanes (options: ConsumeOptions, consumer: Pick<Consumer, 'pa
     })
   }
 
-  /** Begins a partition again where MongoDB says now, if this is its lane still. */
+  /** Begins a partition again where the store says now, if this is its lane still. */
   const renew = (partition: number, lane: Lane, reason: string) => {
     const isGone = () => lanes.get(partition)?.lane !== lane
     if (isGone()) return
@@ -69,7 +86,7 @@ export function makeLanes (options: ConsumeOptions, consumer: Pick<Consumer, 'pa
     },
     of: (partition: number): Lane | undefined => lanes.get(partition)?.lane,
     renew,
-    offsets: () => [...lanes].map(([partition, { positions }]) => ({ topic, partition, offset: String(positions.start) })),
+    offsets: () => [...lanes].map(([partition, { opened }]) => ({ topic, partition, offset: String(opened.start) })),
     stop: async () => await assign([])
   }
 }

@@ -10,9 +10,13 @@ const overheadBytes = 1000 // of a message beside its value: its key and its hea
 /**
  * Sends messages, in their order for each partition, and checks that each of their partitions was answered: kafkajs may resolve
  * without, and then the messages are lost (docs/decisions/0003-checked-sends.md).
+ *
+ * @returns the offset of each
  */
-export async function sendAll (producer: Producer, topic: string, messages: readonly Outgoing[]): Promise<void> {
-  for (const part of parts(messages)) await sendPart(producer, topic, part)
+export async function sendAll (producer: Producer, topic: string, messages: readonly Outgoing[]): Promise<number[]> {
+  const offsets: number[] = []
+  for (const part of parts(messages)) offsets.push(...await sendPart(producer, topic, part))
+  return offsets
 }
 
 /** Consecutive parts, each with no more for a partition than Kafka takes at once. */
@@ -31,11 +35,16 @@ function parts (messages: readonly Outgoing[]): Outgoing[][] {
   return parts
 }
 
-async function sendPart (producer: Producer, topic: string, messages: Outgoing[]): Promise<void> {
-  const written = new Set<number>()
-  for (const { partition, errorCode } of await producer.send({ topic, acks: -1, messages: messages as Message[] })) {
-    if (errorCode === 0) written.add(partition)
+async function sendPart (producer: Producer, topic: string, messages: Outgoing[]): Promise<number[]> {
+  const written = new Map<number, number>()
+  for (const { partition, errorCode, baseOffset } of await producer.send({ topic, acks: -1, messages: messages as Message[] })) {
+    if (errorCode === 0) written.set(partition, Number(baseOffset))
   }
   const missing = new Set(messages.map(({ partition }) => partition).filter(partition => !written.has(partition)))
   if (missing.size > 0) throw new Error(`Kafka did not confirm the partitions ${[...missing].join(', ')} of ${topic}`)
+  return messages.map(({ partition }) => {
+    const offset = written.get(partition)!
+    written.set(partition, offset + 1)
+    return offset
+  })
 }

@@ -1,17 +1,19 @@
-/** One partition's way through the projector: what was read ahead waits here, and is projected stretch by stretch. */
-import type { RawMessage } from './letters.ts'
+/** One partition's way through a consumer: what was read ahead waits here, and is worked on stretch by stretch. */
+
+/** A message as it lies on the topic. */
+export interface RawMessage { readonly offset: string, readonly timestamp: string, readonly key: Buffer | null, readonly value: Buffer | null, readonly headers?: Record<string, unknown> | undefined, readonly isControlRecord?: boolean }
 
 /** Messages at hand: how many, and the time of the oldest. */
 export interface Held { readonly messages: number, readonly since: number }
 
 export interface LaneOptions {
-  /** The first message to project. */
+  /** The first message to work on. */
   readonly start: number
-  readonly project: (messages: readonly RawMessage[]) => Promise<void>
+  readonly work: (messages: readonly RawMessage[]) => Promise<void>
   /** Told to read no more of the partition for now, and to go on. */
   readonly pause: () => void
   readonly resume: () => void
-  /** Told what is at hand and not yet projected; undefined if nothing is. */
+  /** Told what is at hand and not yet worked on; undefined if nothing is. */
   readonly holding: (held: Held | undefined) => void
   /** Told why the lane has ended by itself. */
   readonly failed: (error: unknown) => void
@@ -28,14 +30,14 @@ export interface Lane {
 const stretchMax = 500 // events in one transaction: larger ones are not faster, and six partitions hold one each
 const aheadBytesMax = 512 * 1024 // that wait, some 1,000 events; beyond, they wait in Kafka until half of it is done: a partition that is resumed waits for the fetch in flight
 
-export function makeLane ({ start, project, pause, resume, holding, failed }: LaneOptions): Lane {
+export function makeLane ({ start, work, pause, resume, holding, failed }: LaneOptions): Lane {
   let waiting: RawMessage[] = []
   let waitingBytes = 0
   let next = start
   let [busy, paused] = [false, false]
   let inWork: readonly RawMessage[] = []
   const stopping = new AbortController()
-  let work = Promise.resolve()
+  let running = Promise.resolve()
 
   const tell = () => {
     const oldest = inWork[0] ?? waiting[0]
@@ -53,7 +55,7 @@ export function makeLane ({ start, project, pause, resume, holding, failed }: La
           resume()
         }
         inWork = stretch
-        await project(stretch)
+        await work(stretch)
         inWork = []
         tell()
       }
@@ -79,11 +81,11 @@ export function makeLane ({ start, project, pause, resume, holding, failed }: La
       }
       if (busy) return
       busy = true
-      work = run()
+      running = run()
     },
     async stop () {
       stopping.abort()
-      await work
+      await running
     }
   }
 }
