@@ -29,6 +29,8 @@ interface Group {
   /** By the digest of the key. */
   readonly answers: Map<string, { fingerprint: string, answer: Answer }>
   readonly newKeys: Set<string>
+  /** Those from the queue that have succeeded. */
+  readonly dequeued: { readonly id: string, readonly aggregate: string, readonly answer: Answer }[]
 }
 
 /**
@@ -71,7 +73,7 @@ async function commitOnce (db: Db, requests: readonly Request[], reactions: Reac
   try {
     let reacting = false
     const outcomes = await transaction(db, async tx => {
-      const group: Group = { states: await loadStates(tx, requests), rounds, events: [], answers: new Map(), newKeys: new Set() }
+      const group: Group = { states: await loadStates(tx, requests), rounds, events: [], answers: new Map(), newKeys: new Set(), dequeued: [] }
       // After the locks: who repeats a request that is just being committed has waited for it, and sees its answer.
       if (looking) await loadAnswers(tx, requests, group)
       const outcomes = requests.map(request => decide(request, group))
@@ -98,7 +100,9 @@ async function loadAnswers (tx: Db, requests: readonly Request[], group: Group) 
 
 function decide (request: Request, group: Group): Outcome {
   try {
-    return { ok: true, answer: request.key === undefined ? apply(request, group) : applyOnce(request, request.key, group) }
+    const answer = request.key === undefined ? apply(request, group) : applyOnce(request, request.key, group)
+    if (request.queued !== undefined) group.dequeued.push({ id: request.queued, aggregate: request.command.aggregate.name, answer })
+    return { ok: true, answer }
   } catch (error) {
     if (error instanceof Unforeseen) throw error
     return { ok: false, error }
@@ -182,8 +186,10 @@ function save ({ aggregate, before, after }: Change, rounds: Round[]) {
   round.changed.get(aggregate)!.set(after.id, after)
 }
 
-function writes (tx: Db, { states, rounds, events, answers, newKeys }: Group): CompiledQuery[] {
+function writes (tx: Db, { states, rounds, events, answers, newKeys, dequeued }: Group): CompiledQuery[] {
   const statements: CompiledQuery[] = []
+  // The primary key decides, should two gateways execute the same command of the queue.
+  if (dequeued.length > 0) statements.push(insertOutcomes(tx, dequeued))
   // First: who repeats a request meets its key, and not what the first one took.
   if (newKeys.size > 0) {
     // In their order, so that two gateways lock in one order.
@@ -207,6 +213,19 @@ function writes (tx: Db, { states, rounds, events, answers, newKeys }: Group): C
   }
   if (events.length > 0) statements.push(insertEvents(tx, events))
   return statements
+}
+
+function insertOutcomes (tx: Db, dequeued: Group['dequeued']): CompiledQuery {
+  return sql`
+    insert into queued_commands (id, aggregate, aggregate_id, version, seen)
+    select * from unnest(
+      ${arrays.uuid(dequeued.map(({ id }) => id))}::uuid[],
+      ${arrays.text(dequeued.map(({ aggregate }) => aggregate))}::text[],
+      ${arrays.uuid(dequeued.map(({ answer: { id } }) => id))}::uuid[],
+      ${arrays.integer(dequeued.map(({ answer: { version } }) => version))}::integer[],
+      ${arrays.json(dequeued.map(({ answer: { seen = [] } }) => JSON.stringify(seen)))}::json[]
+    )
+  `.compile(tx)
 }
 
 // A parameter for each column: the statement's text is the same for any number of rows.

@@ -61,8 +61,9 @@ export function makeExecutor (db: Db, metrics: Registry, own: Partial<Limits> = 
       if (group.length === 0) break
       committing++
       sizes.observe(group.length)
-      void settle(committed, group).finally(() => {
-        over()
+      void settle(committed, group).then(reached => {
+        // Who comes after in an order must not be done without who went before.
+        giveUp(over(reached))
         committing--
         begin()
       })
@@ -99,21 +100,30 @@ export function makeExecutor (db: Db, metrics: Registry, own: Partial<Limits> = 
 
 type Committing = (requests: readonly Request[]) => Promise<Outcome[]>
 
-/** Commits a group and answers each of its commands; never rejects. */
-async function settle (committed: Committing, group: readonly Waiting[]): Promise<void> {
+/** Commits a group and answers each of its commands; never rejects. Resolves with false if PostgreSQL went away. */
+async function settle (committed: Committing, group: readonly Waiting[]): Promise<boolean> {
   const [first] = group
-  if (group.length === 1) return first!.settle(await alone(committed, first!.request))
+  if (group.length === 1) {
+    const outcome = await alone(committed, first!.request)
+    first!.settle(outcome)
+    return outcome.ok || !(outcome.error instanceof Unavailable)
+  }
   try {
     const outcomes = await committed(group.map(({ request }) => request))
     group.forEach((one, index) => one.settle(outcomes[index]!))
+    return true
   } catch (error) {
     // An outage is nobody's fault, and leaves open whether the commit was done: nothing is tried again.
-    if (isOutage(error)) return group.forEach(one => one.settle({ ok: false, error: new Unavailable('PostgreSQL') }))
+    if (isOutage(error)) return giveUp(group)
     // The transaction was rolled back. One of the group is guilty, and is found by halves: in the end each fails for its own reasons only.
     const middle = group.length >>> 1
-    await settle(committed, group.slice(0, middle))
-    await settle(committed, group.slice(middle))
+    return await settle(committed, group.slice(0, middle)) ? await settle(committed, group.slice(middle)) : giveUp(group.slice(middle))
   }
+}
+
+function giveUp (group: readonly Waiting[]): false {
+  for (const one of group) one.settle({ ok: false, error: new Unavailable('PostgreSQL') })
+  return false
 }
 
 async function alone (committed: Committing, request: Request): Promise<Outcome> {
@@ -131,7 +141,7 @@ async function alone (committed: Committing, request: Request): Promise<Outcome>
 // Serialization failure, deadlock, or a row that another gateway wrote first: the next attempt sees what it wrote.
 const races = new Set(['40001', '40P01'])
 const racedConstraints = new Set(['idempotency_keys_pkey', 'events_version_unique'])
-function isRace (error: unknown): boolean {
+export function isRace (error: unknown): boolean {
   const { code = '', constraint = '' } = error as { code?: string, constraint?: string }
   return races.has(code) || (code === '23505' && racedConstraints.has(constraint))
 }

@@ -11,7 +11,8 @@ export const Key = Type.String({ minLength: 1, maxLength: 200, pattern: '^[\\x21
 /** The headers as the OpenAPI document shows them. */
 export const Headers = Type.Object({
   'if-match': Type.Optional(Type.String({ maxLength: 200, pattern: '^\\s*(\\*|(W/)?"[^"]*"(\\s*,\\s*(W/)?"[^"]*")*)\\s*$', 'x-message': 'must be an entity tag such as "3", a list of them, or *', description: 'Only if the aggregate is at this version: the ETag of an earlier answer', examples: ['"1"'] })),
-  'idempotency-key': Type.Optional(Key)
+  'idempotency-key': Type.Optional(Key),
+  prefer: Type.Optional(Type.String({ maxLength: 200, description: 'respond-async (RFC 7240): the command waits in a queue, and is answered with 202 at once', examples: ['respond-async'] }))
 })
 
 /** The versions that If-Match names; undefined for none or `*`. A weak tag never matches (RFC 9110, 13.1.1), nor does one that is not ours. */

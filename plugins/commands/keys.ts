@@ -1,4 +1,4 @@
-/** Removes Idempotency-Keys that nobody will send again, in small batches, so that no command waits for a long delete. */
+/** Removes what is kept for a day, such as Idempotency-Keys that nobody will send again, in small batches, so that no command waits for a long delete. */
 import { setTimeout } from 'node:timers/promises'
 import { sql } from 'kysely'
 import type { FastifyInstance } from 'fastify'
@@ -11,16 +11,17 @@ const everyMs = 60_000 // a minute more or less is nothing in a day
 const firstMs = 1000 // after the migrations of a new database
 const pauseMs = 50 // between two batches, for the commands; 100 million keys are gone through within an hour
 
-export function removeOldKeys (app: FastifyInstance) {
+/** The table has a column created_at. */
+export function removeOld (app: FastifyInstance, name: string, table: string) {
   const db = dbOf(app)
-  backgroundOf(app)('idempotency keys', async ({ signal, ready }) => {
+  backgroundOf(app)(name, async ({ signal, ready }) => {
     ready()
     const rest = async (ms: number) => await setTimeout(ms, undefined, { signal }).catch(() => {})
     await rest(firstMs)
     while (!signal.aborted) {
-      const blocks = await countBlocks(db)
+      const blocks = await countBlocks(db, table)
       for (let block = 0; block < blocks && !signal.aborted; block += blocksMax) {
-        await removeFrom(db, block)
+        await removeFrom(db, table, block)
         await rest(pauseMs)
       }
       await rest(everyMs)
@@ -28,13 +29,13 @@ export function removeOldKeys (app: FastifyInstance) {
   })
 }
 
-async function countBlocks (db: Db): Promise<number> {
-  const { rows: [table] } = await sql<{ blocks: number }>`select pg_relation_size('idempotency_keys') / current_setting('block_size')::integer as blocks`.execute(db)
-  return table!.blocks
+async function countBlocks (db: Db, table: string): Promise<number> {
+  const { rows: [size] } = await sql<{ blocks: number }>`select pg_relation_size(${table}::regclass) / current_setting('block_size')::integer as blocks`.execute(db)
+  return size!.blocks
 }
 
 // By their place in the table: an index on their time would cost each command that brings one.
-async function removeFrom (db: Db, block: number): Promise<void> {
+async function removeFrom (db: Db, table: string, block: number): Promise<void> {
   const tid = (at: number) => sql`${`(${at},0)`}::tid`
-  await sql`delete from idempotency_keys where ctid >= ${tid(block)} and ctid < ${tid(block + blocksMax)} and created_at < now() - ${keptHours} * interval '1 hour'`.execute(db)
+  await sql`delete from ${sql.table(table)} where ctid >= ${tid(block)} and ctid < ${tid(block + blocksMax)} and created_at < now() - ${keptHours} * interval '1 hour'`.execute(db)
 }

@@ -13,6 +13,8 @@ export interface Request {
   readonly expected: readonly number[] | undefined
   /** From Idempotency-Key, with digests of it and of the request. */
   readonly key: { readonly value: string, readonly digest: string, readonly fingerprint: string } | undefined
+  /** Its id in the queue, if it waited there. */
+  readonly queued?: string
   readonly requestId: string
   readonly traceparent: string
   /** What is written in the transaction of the command, if it is accepted or was before. */

@@ -13,6 +13,12 @@ export function makeWaiting ({ groupSizeMax, groupBytesMax }: { groupSizeMax: nu
   const waiting: Waiting[] = []
   const busy = new Set<object>() // the orders that have a group under way
   let bytes = 0
+  const takeAll = (orders: ReadonlySet<object>) => {
+    const taken = waiting.filter(({ order }) => order !== undefined && orders.has(order))
+    if (taken.length > 0) waiting.splice(0, waiting.length, ...waiting.filter(one => one.order === undefined || !orders.has(one.order)))
+    for (const { request } of taken) bytes -= request.bytes
+    return taken
+  }
   return {
     get count () { return waiting.length },
     /** Of their bodies together. */
@@ -21,8 +27,8 @@ export function makeWaiting ({ groupSizeMax, groupBytesMax }: { groupSizeMax: nu
       waiting.push(one)
       bytes += one.request.bytes
     },
-    /** Takes the next group, which may be empty; `over` is to be called when it is committed. */
-    next (): { group: Waiting[], over: () => void } {
+    /** Takes the next group, which may be empty; `over` is to be called when it is done, and takes those that cannot be done after it. */
+    next (): { group: Waiting[], over: (reached: boolean) => Waiting[] } {
       const group: Waiting[] = []
       const heldUp: Waiting[] = []
       let groupBytes = 0
@@ -39,7 +45,11 @@ export function makeWaiting ({ groupSizeMax, groupBytesMax }: { groupSizeMax: nu
       bytes -= groupBytes
       const orders = new Set(group.flatMap(({ order = [] }) => order))
       for (const order of orders) busy.add(order)
-      return { group, over: () => { for (const order of orders) busy.delete(order) } }
+      const over = (reached: boolean) => {
+        for (const order of orders) busy.delete(order)
+        return reached ? [] : takeAll(orders)
+      }
+      return { group, over }
     }
   }
 }

@@ -74,6 +74,7 @@ export const KeyReused = createError<[key: string]>('IDEMPOTENCY_KEY_REUSED', "I
 export const InvalidPageToken = createError('INVALID_PAGE_TOKEN', 'The page token is not one of this list: same filter, same order, unchanged token', 400, { field: '/pageToken' })
 export const InvalidToken = createError<[why: string]>('INVALID_CONSISTENCY_TOKEN', 'Consistency-Token: %s', 400)
 export const AnswerTooLarge = createError('ANSWER_TOO_LARGE', 'What is asked for is more than one answer may have: ask for fewer ids', 413)
+export const CommandNotFound = createError<[id: string]>('COMMAND_NOT_FOUND', "There is no queued command '%s', or it was done more than a day ago", 404)
 export const UnreadableMessage = createError<[why: string]>('UNREADABLE_MESSAGE', 'The message cannot be read: %s', 400)
 
 /** Makes an INVALID_INPUT error that names every field at fault. */
@@ -84,5 +85,5 @@ export function invalidInput (what: string, errors: FieldError[]): DomainError {
 /** The errors that Bifold itself throws; each module lists its own. */
 export const platformErrors: readonly DomainErrorClass<never>[] = [
   InvalidInput, InvalidJson, NestedTooDeep, BadRequest, RouteNotFound, BodyTooLarge, HeadersTooLarge, RequestTimeout, UnsupportedMediaType, Internal, VersionMismatch,
-  Overloaded, Stopping, Unavailable, ReadModelNotReady, DeadlineExceeded, Cancelled, TooLarge, KeyReused, InvalidPageToken, InvalidToken, AnswerTooLarge, UnreadableMessage
+  Overloaded, Stopping, Unavailable, ReadModelNotReady, DeadlineExceeded, Cancelled, TooLarge, KeyReused, InvalidPageToken, InvalidToken, AnswerTooLarge, UnreadableMessage, CommandNotFound
 ]

@@ -14,14 +14,15 @@ export { makeLanes, Outdated, type Opened } from './lanes.ts'
 export { partitionOf } from './partitions.ts'
 export { sendAll } from './send.ts'
 
-export interface KafkaOptions { brokers: string }
+/** `beside`: the app goes on without Kafka, whose absence does not make it unready. */
+export interface KafkaOptions { brokers: string, beside?: boolean }
 
 const connectMs = 3000
 const requestMs = 30_000 // a broker that takes over the leadership of a partition answers within
 const againMs = { initialRetryTime: 100, maxRetryTime: 1000 } // kafkajs would double its pauses up to 30 s: a broker that is back would be waited for in vain
 const healthAgeMs = 1000 // health and metrics may ask many times a second, Kafka is asked once
 
-export default fp<KafkaOptions>(async (app, { brokers }) => {
+export default fp<KafkaOptions>(async (app, { brokers, beside = false }) => {
   const kafka = connect(brokers, app.log)
   const admin = kafka.admin({ retry: { retries: 0 } }) // the caller tries again
   app.decorate('kafka', kafka)
@@ -36,7 +37,7 @@ export default fp<KafkaOptions>(async (app, { brokers }) => {
     return admin
   }
   app.decorate('kafkaAdmin', adminOf)
-  healthOf(app).add('kafka', freshly(healthAgeMs, async () => { await (await adminOf()).describeCluster() }))
+  if (!beside) healthOf(app).add('kafka', freshly(healthAgeMs, async () => { await (await adminOf()).describeCluster() }))
   app.addHook('onClose', async () => { await admin.disconnect() })
 }, { name: 'kafka', dependencies: ['health'] })
 
@@ -99,8 +100,8 @@ const retentionMs = 7 * 24 * 3600 * 1000 // a week, Kafka's default: a projector
 // What others send compressed is kept as it was before: kafkajs cannot read most of it, and would read nothing more.
 const plain = { name: 'compression.type', value: 'uncompressed' }
 
-/** Makes the topic if it is missing: replicated three times if there are as many brokers. */
-export async function ensureTopic (admin: Admin, topic: string): Promise<void> {
+/** Makes the topic if it is missing: replicated three times if there are as many brokers; its messages are kept for a week, or until somebody deletes them. */
+export async function ensureTopic (admin: Admin, topic: string, { keepForEver = false } = {}): Promise<void> {
   if ((await admin.listTopics()).includes(topic)) return await keepPlain(admin, topic)
   const replicas = Math.min(replicasMax, (await admin.describeCluster()).brokers.length)
   await admin.createTopics({
@@ -113,7 +114,7 @@ export async function ensureTopic (admin: Admin, topic: string): Promise<void> {
         plain,
         { name: 'max.message.bytes', value: String(messageBytesMax) },
         { name: 'min.insync.replicas', value: String(Math.max(1, replicas - 1)) },
-        { name: 'retention.ms', value: String(retentionMs) }
+        { name: 'retention.ms', value: String(keepForEver ? -1 : retentionMs) }
       ]
     }]
   })

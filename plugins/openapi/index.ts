@@ -12,7 +12,7 @@ export default fp<OpenapiOptions>(async (app, { title, description }) => {
 }, { name: 'openapi' })
 
 /** An error's body (RFC 9457), as plugins/problem sends it. */
-const Problem = Type.Object({
+export const Problem = Type.Object({
   type: Type.String({ examples: ['/errors/INVALID_INPUT'] }),
   title: Type.String({ examples: ['Bad Request'] }),
   status: Type.Integer({ examples: [400] }),

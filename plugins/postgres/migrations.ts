@@ -96,5 +96,24 @@ export const migrations: Record<string, Migration> = {
         .addColumn('done', 'integer', column => column.notNull().defaultTo(0))
         .execute()
     }
+  },
+  '0009-queued-commands': {
+    async up (db) {
+      await db.schema.createTable('queued_commands')
+        .addColumn('id', 'uuid', column => column.primaryKey())
+        .addColumn('aggregate', 'text', column => column.notNull())
+        .addColumn('aggregate_id', 'uuid')
+        .addColumn('version', 'integer')
+        .addColumn('seen', 'json')
+        .addColumn('problem', 'json')
+        .addColumn('created_at', 'timestamptz', column => column.notNull().defaultTo(sql`now()`))
+        .execute()
+      await db.schema.createTable('command_checkpoints')
+        .addColumn('topic', 'text', column => column.notNull())
+        .addColumn('partition', 'integer', column => column.notNull())
+        .addColumn('next', 'bigint', column => column.notNull())
+        .addPrimaryKeyConstraint('command_checkpoints_pkey', ['topic', 'partition'])
+        .execute()
+    }
   }
 }

@@ -47,7 +47,30 @@ export interface RelayCheckpoint {
   continuous: boolean
 }
 
+/** What became of commands that waited in the queue; kept for a day. */
+export interface QueuedCommandsTable {
+  id: string
+  aggregate: string
+  /** Null if it was refused. */
+  aggregateId: string | null
+  version: number | null
+  /** The versions of other aggregates that it has seen, as JSON. */
+  seen: unknown
+  /** Why it was refused, as JSON. */
+  problem: unknown
+  createdAt: GeneratedAlways<Date>
+}
+
+/** Where a partition of the topic of commands stands: what is before `next` is done. */
+export interface CommandCheckpointsTable {
+  topic: string
+  partition: number
+  next: number
+}
+
 export interface Tables {
+  queuedCommands: QueuedCommandsTable
+  commandCheckpoints: CommandCheckpointsTable
   relayCheckpoints: RelayCheckpoint
   events: EventsTable
   idempotencyKeys: IdempotencyKeysTable

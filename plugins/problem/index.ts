@@ -60,7 +60,7 @@ const problem = (error: DomainError) => ({
 })
 
 /** An error's members (RFC 9457), as the whole answer to a request or as a part of it. */
-export function problemOf (error: DomainError, request: FastifyRequest) {
+export function problemOf (error: DomainError, request: Pick<FastifyRequest, 'url' | 'id'>) {
   const { code, ...rest } = problem(error)
   return { ...rest, instance: request.url, code, requestId: request.id, ...error.errors === undefined ? {} : { errors: error.errors } }
 }

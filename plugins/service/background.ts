@@ -20,17 +20,20 @@ export async function aborted (signal: AbortSignal): Promise<void> {
   if (!signal.aborted) await once(signal, 'abort')
 }
 
-export type Background = (name: string, run: (work: Work) => Promise<void>) => void
+/** `beside`: the app does its work without it, so that it is no part of the app's readiness. */
+export type Background = (name: string, run: (work: Work) => Promise<void>, options?: { readonly beside?: boolean }) => void
 
 const pauseMs = { first: 100, longest: 2000 } // soon enough not to be noticed, also by who waits for a server that is back; seldom enough not to be a burden
 
 export default fp(async app => {
-  const background: Background = (name, run) => {
+  const background: Background = (name, run, { beside = false } = {}) => {
     const closing = new AbortController()
     let failure: string | undefined = 'not begun yet'
-    healthOf(app).add(name, async () => {
-      if (failure !== undefined) throw new Error(failure)
-    })
+    if (!beside) {
+      healthOf(app).add(name, async () => {
+        if (failure !== undefined) throw new Error(failure)
+      })
+    }
 
     const attempt = async () => {
       let begun = false

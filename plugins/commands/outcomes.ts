@@ -1,0 +1,67 @@
+/** The outcomes of queued commands in PostgreSQL, and how far the queue is done. */
+import { sql } from 'kysely'
+import { CommandNotFound, Unavailable, writeToken, type Place as Seen } from '@bifold/cqrs'
+import { isOutage, type Db } from '@bifold/postgres'
+import { writePlace, type Place } from './queued.ts'
+
+/** What is told of a queued command. */
+export interface Status {
+  readonly id: string
+  readonly status: 'queued' | 'succeeded' | 'refused'
+  readonly result?: { readonly id: string, readonly version: number, readonly consistencyToken: string }
+  readonly problem?: unknown
+}
+
+export function makeOutcomes (db: Db, topic: string, tokenSecret: string) {
+  return {
+    /** @throws COMMAND_NOT_FOUND for one that is done and forgotten, or never was; UNAVAILABLE */
+    async find (place: Place, isOnTopic: () => Promise<boolean>): Promise<Status> {
+      const text = writePlace(place)
+      // In one statement, so that a command that is done in this moment is seen on one side or the other.
+      const { rows: [found] } = await sql<{ aggregate: string | null, aggregateId: string | null, version: number | null, seen: Seen[] | null, problem: unknown, next: number | null }>`
+        select outcome.aggregate, outcome.aggregate_id, outcome.version, outcome.seen, outcome.problem, checkpoint.next
+        from (select 1) as one
+        left join queued_commands as outcome on outcome.id = ${place.id}::uuid
+        left join command_checkpoints as checkpoint on checkpoint.topic = ${topic} and checkpoint.partition = ${place.partition}::integer
+      `.execute(db).catch(error => { throw isOutage(error) ? new Unavailable('PostgreSQL') : error })
+      const { aggregate, aggregateId, version, seen, problem, next } = found!
+      if (aggregate === null) {
+        if (place.offset < (next ?? 0) || !await isOnTopic()) throw new CommandNotFound(text)
+        return { id: text, status: 'queued' }
+      }
+      if (aggregateId === null) return { id: text, status: 'refused', problem }
+      const result = { id: aggregateId, version: version! }
+      return { id: text, status: 'succeeded', result: { ...result, consistencyToken: [{ aggregate, ...result }, ...seen ?? []].map(seen => writeToken(tokenSecret, seen)).join() } }
+    },
+
+    /** Which of these are done. */
+    async done (ids: readonly string[]): Promise<Set<string>> {
+      const { rows } = await sql<{ id: string }>`select id from queued_commands where id = any(${ids}::uuid[])`.execute(db)
+      return new Set(rows.map(({ id }) => id))
+    },
+
+    /** Writes why commands were refused, if nobody else has found otherwise, and how far the partition is done. */
+    async keep (partition: number, next: number, refused: readonly { id: string, aggregate: string, problem: unknown }[]): Promise<void> {
+      await db.transaction().execute(async tx => {
+        if (refused.length > 0) {
+          await tx.insertInto('queuedCommands').values(refused.map(({ problem, ...one }) => ({ ...one, aggregateId: null, version: null, seen: null, problem: JSON.stringify(problem) }))).onConflict(conflict => conflict.column('id').doNothing()).execute()
+        }
+        await sql`
+          insert into command_checkpoints (topic, partition, next) values (${topic}, ${partition}, ${next})
+          on conflict (topic, partition) do update set next = greatest(command_checkpoints.next, excluded.next)`.execute(tx)
+      })
+    },
+
+    async checkpoints (): Promise<Map<number, number>> {
+      const rows = await db.selectFrom('commandCheckpoints').select(['partition', 'next']).where('topic', '=', topic).execute()
+      return new Map(rows.map(({ partition, next }) => [partition, next]))
+    },
+
+    /** Of a topic that is another than before. */
+    async forget (partition: number): Promise<void> {
+      await db.deleteFrom('commandCheckpoints').where('topic', '=', topic).where('partition', '=', partition).execute()
+    }
+  }
+}
+
+export type Outcomes = ReturnType<typeof makeOutcomes>
