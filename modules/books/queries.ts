@@ -112,10 +112,27 @@ export const queries: Queries<typeof booksV1.BookQueryServiceDefinition, { books
       const { items, nextToken } = await authorStatistics.page({ where: { books: { $gt: 0 } }, order: authorOrder.order(orderBy), size: pageSize || pageSizeDefault, token: pageToken })
       return { authors: items.map(authorMessage), nextPageToken: nextToken }
     }
+  },
+  watchBooks: {
+    url: '/books:watch',
+    summary: 'Watch books: as they are, and then each change',
+    input: Type.Object({
+      author: Type.String({ maxLength: 200 }),
+      language: Type.String({ maxLength: 35 }),
+      publishedYearMin: Year,
+      publishedYearMax: Year,
+      resumeToken: Type.String({ maxLength: 4096 }) // one has some 400 characters
+    }),
+    watch: {
+      view: 'books',
+      where,
+      resumeField: 'resumeToken',
+      message: ({ begins, changed, removed, resumeToken }) => ({ snapshotBegins: begins, books: changed.map(message), removedIds: [...removed], resumeToken })
+    }
   }
 }
 
-type Asked = Pick<booksV1.ListBooksRequest, 'author' | 'language' | 'publishedYearMin' | 'publishedYearMax' | 'filter'>
+type Asked = Pick<booksV1.ListBooksRequest, 'author' | 'language' | 'publishedYearMin' | 'publishedYearMax'> & { readonly filter?: string }
 
 function where ({ author, language, publishedYearMin, publishedYearMax, filter: text = '' }: Asked): Where {
   const fields = {

@@ -75,6 +75,10 @@ export const InvalidPageToken = createError('INVALID_PAGE_TOKEN', 'The page toke
 export const InvalidToken = createError<[why: string]>('INVALID_CONSISTENCY_TOKEN', 'Consistency-Token: %s', 400)
 export const AnswerTooLarge = createError('ANSWER_TOO_LARGE', 'What is asked for is more than one answer may have: ask for fewer ids', 413)
 export const CommandNotFound = createError<[id: string]>('COMMAND_NOT_FOUND', "There is no queued command '%s', or it was done more than a day ago", 404)
+export const InvalidResumeToken = createError('INVALID_RESUME_TOKEN', 'The resume token is not one of what is watched here: same filter, unchanged token', 400, { field: '/resumeToken' })
+export const ResumeTokenExpired = createError('RESUME_TOKEN_EXPIRED', 'What came after the resume token is not kept any more: begin without one', 410)
+export const WatcherTooSlow = createError('WATCHER_TOO_SLOW', 'More changes wait than are kept for one watcher: go on with the last resume token', 429, { retryable: true })
+export const TooManyWatchers = createError('TOO_MANY_WATCHERS', 'As many watch here as one process takes', 429, { retryable: true })
 export const UnreadableMessage = createError<[why: string]>('UNREADABLE_MESSAGE', 'The message cannot be read: %s', 400)
 
 /** Makes an INVALID_INPUT error that names every field at fault. */
@@ -85,5 +89,6 @@ export function invalidInput (what: string, errors: FieldError[]): DomainError {
 /** The errors that Bifold itself throws; each module lists its own. */
 export const platformErrors: readonly DomainErrorClass<never>[] = [
   InvalidInput, InvalidJson, NestedTooDeep, BadRequest, RouteNotFound, BodyTooLarge, HeadersTooLarge, RequestTimeout, UnsupportedMediaType, Internal, VersionMismatch,
-  Overloaded, Stopping, Unavailable, ReadModelNotReady, DeadlineExceeded, Cancelled, TooLarge, KeyReused, InvalidPageToken, InvalidToken, AnswerTooLarge, UnreadableMessage, CommandNotFound
+  Overloaded, Stopping, Unavailable, ReadModelNotReady, DeadlineExceeded, Cancelled, TooLarge, KeyReused, InvalidPageToken, InvalidToken, AnswerTooLarge,
+  InvalidResumeToken, ResumeTokenExpired, WatcherTooSlow, TooManyWatchers, UnreadableMessage, CommandNotFound
 ]

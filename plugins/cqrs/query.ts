@@ -74,6 +74,32 @@ export interface PointQuery<Request, Views> extends Route<Request> {
 
 export type Query<Request, Response, Views> = AnswerQuery<Request, Response, Views> | PointQuery<Request, Views>
 
+/** What there is to tell those who watch. */
+export interface News<View> {
+  /** A snapshot begins: what was told before counts no more. */
+  readonly begins: boolean
+  /** Documents of the snapshot, or that have changed, as they are now. */
+  readonly changed: readonly View[]
+  /** Ids of documents that are gone, or do not match any more. */
+  readonly removed: readonly string[]
+  /** Where it goes on after a disconnect; empty before a snapshot is whole. */
+  readonly resumeToken: string
+}
+
+/** A query that is answered with what there is, and then with each change of it: for an RPC that streams its responses; over HTTP as Server-Sent Events. */
+export interface WatchQuery<Request, Response, Views> extends Route<Request> {
+  readonly watch: {
+    readonly [Name in keyof Views & string]: {
+      readonly view: Name
+      /** A MongoDB filter of plain comparisons, which is also evaluated here. Whoever has the same shares the work. */
+      readonly where: (request: Request) => Readonly<Record<string, unknown>>
+      /** The field of the request with the resume token; empty for a snapshot. Over HTTP, `Last-Event-ID` fills it. */
+      readonly resumeField: keyof Request & string
+      readonly message: (news: News<Views[Name]>) => Response
+    }
+  }[keyof Views & string]
+}
+
 /**
  * A query for each RPC of the service: a missing or misspelt RPC does not compile.
  *
@@ -84,8 +110,14 @@ export type Query<Request, Response, Views> = AnswerQuery<Request, Response, Vie
  * }
  */
 export type Queries<S extends Service, Views> = {
-  readonly [Name in keyof S['methods']]: Query<RequestOf<S['methods'][Name]>, ResponseOf<S['methods'][Name]>, Views>
+  readonly [Name in keyof S['methods']]: S['methods'][Name]['responseStream'] extends true
+    ? WatchQuery<RequestOf<S['methods'][Name]>, ResponseOf<S['methods'][Name]>, Views>
+    : Query<RequestOf<S['methods'][Name]>, ResponseOf<S['methods'][Name]>, Views>
 }
 
 /** Any queries, where their types do not matter. */
-export type AnyQueries = Readonly<Record<string, Query<never, unknown, never>>>
+export type AnyQueries = Readonly<Record<string, Query<never, unknown, never> | AnyWatch>>
+
+export type AnyWatch = Route<never> & {
+  readonly watch: { readonly view: string, readonly where: (request: never) => Readonly<Record<string, unknown>>, readonly resumeField: string, readonly message: (news: News<never>) => unknown }
+}

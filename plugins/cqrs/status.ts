@@ -1,7 +1,7 @@
 /** The total table from an error's HTTP status to its gRPC status: a new status does not compile unmapped. */
 
 /** The HTTP statuses that an error may have. */
-export type ErrorStatus = 400 | 401 | 403 | 404 | 405 | 406 | 408 | 409 | 412 | 413 | 415 | 422 | 428 | 429 | 431 | 499 | 500 | 501 | 503 | 504
+export type ErrorStatus = 400 | 401 | 403 | 404 | 405 | 406 | 408 | 409 | 410 | 412 | 413 | 415 | 422 | 428 | 429 | 431 | 499 | 500 | 501 | 503 | 504
 
 /** Codes of google.rpc.Code; numbers, since the contract knows no gRPC library. */
 export const grpcCodes = {
@@ -13,6 +13,7 @@ export const grpcCodes = {
   RESOURCE_EXHAUSTED: 8,
   FAILED_PRECONDITION: 9,
   ABORTED: 10,
+  OUT_OF_RANGE: 11,
   UNIMPLEMENTED: 12,
   INTERNAL: 13,
   UNAVAILABLE: 14,
@@ -21,7 +22,7 @@ export const grpcCodes = {
 
 export type GrpcCode = typeof grpcCodes[keyof typeof grpcCodes]
 
-/** After connect-es's table, read backwards; 412 and 422 are our choice. */
+/** After connect-es's table, read backwards; 410, 412 and 422 are our choice. */
 const grpcOf: Record<ErrorStatus, GrpcCode> = {
   400: grpcCodes.INVALID_ARGUMENT,
   401: grpcCodes.UNAUTHENTICATED,
@@ -31,6 +32,7 @@ const grpcOf: Record<ErrorStatus, GrpcCode> = {
   406: grpcCodes.INVALID_ARGUMENT,
   408: grpcCodes.DEADLINE_EXCEEDED,
   409: grpcCodes.ABORTED,
+  410: grpcCodes.OUT_OF_RANGE,
   412: grpcCodes.FAILED_PRECONDITION,
   413: grpcCodes.RESOURCE_EXHAUSTED,
   415: grpcCodes.INVALID_ARGUMENT,

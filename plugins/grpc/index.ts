@@ -13,7 +13,7 @@ import { boundStreams } from './limits.ts'
 import { linked } from './linked.ts'
 import { makeListener, type Listener } from './listener.ts'
 import { boundPings } from './pings.ts'
-import { makeStreams } from './streams.ts'
+import { makeStreams, type Streams } from './streams.ts'
 
 export interface GrpcOptions {
   host: string
@@ -26,6 +26,8 @@ export interface GrpcOptions {
 
 export interface Grpc {
   readonly server: Server
+  /** What services are to be added to whose streams are ended with a status when the app closes. */
+  readonly services: Streams['server']
   /** The port it listens on, once the app is ready. */
   readonly port: () => number
 }
@@ -45,12 +47,12 @@ export default fp<GrpcOptions>(async (app, { host, port, fd, keepalive = keepali
   const listener = makeListener(server, connectionsMax)
   boundPings(server)
   let bound = 0
-  app.decorate('grpc', { server, port: () => bound } satisfies Grpc)
+  const streams = makeStreams(server)
+  app.decorate('grpc', { server, services: streams.server, port: () => bound } satisfies Grpc)
 
   const files = readdirSync(protoRoot, { recursive: true, encoding: 'utf8' }).filter(file => file.endsWith('.proto') && !file.includes('node_modules'))
   // keepCase: reflection must tell the names as the .proto files have them.
   const definitions = protoLoader.loadSync([...files, healthProto], { keepCase: true, includeDirs: [protoRoot, join(healthProto, '../..')] })
-  const streams = makeStreams(server)
   new ReflectionService(linked(definitions) as never).addToServer(streams.server)
 
   const health = new HealthImplementation({ '': 'NOT_SERVING' })

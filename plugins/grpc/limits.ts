@@ -21,7 +21,7 @@ export const streamLimits: StreamLimits = {
 export function boundStreams ({ streamsMax, silenceMs }: StreamLimits = streamLimits): ServerInterceptor {
   let open = 0
   const closed = () => { open-- }
-  return ({ requestStream, responseStream }, call) => {
+  return ({ path, requestStream }, call) => {
     const { stream } = call as unknown as { stream: ServerHttp2Stream }
     if (open >= streamsMax) {
       stream.close(constants.NGHTTP2_REFUSED_STREAM) // clients know that nothing was done, and try again
@@ -29,8 +29,8 @@ export function boundStreams ({ streamsMax, silenceMs }: StreamLimits = streamLi
     }
     open++
     stream.once('close', closed)
-    // A watcher of the health hears nothing for as long as all is well.
-    if (requestStream || !responseStream) stream.setTimeout(silenceMs, () => stream.close(constants.NGHTTP2_CANCEL))
+    // A watcher of the health hears nothing for as long as all is well; whoever else is streamed to is told something in that time.
+    if (requestStream || path !== '/grpc.health.v1.Health/Watch') stream.setTimeout(silenceMs, () => stream.close(constants.NGHTTP2_CANCEL))
     return call as ServerInterceptingCallInterface as never
   }
 }

@@ -13,19 +13,20 @@ export type Answer = (request: unknown, call: Call) => Promise<unknown>
  */
 export function makeAnswers (module: Module, sources: Readonly<Record<string, Source>>, places: (tokens: readonly string[]) => Place[]): Record<string, Answer> {
   const compile = compiler(module.formats)
-  return Object.fromEntries(Object.entries(module.queries).map(([name, query]) => {
+  return Object.fromEntries(Object.entries(module.queries).flatMap(([name, query]) => {
+    if ('watch' in query) return [] // live/ has those
     const fits = compile(query.input)
     const checked = (request: unknown): never => {
       if (!fits(request)) throw invalidInput('request', fieldErrors(fits.errors))
       return request as never
     }
-    if ('point' in query) return [name, pointAnswer(query.point, sources[query.point.view]!, checked, places)]
-    return [name, async (request: unknown, call: Call) => {
+    if ('point' in query) return [[name, pointAnswer(query.point, sources[query.point.view]!, checked, places)]]
+    return [[name, async (request: unknown, call: Call) => {
       const input = checked(request)
       const wanted = call.tokens.length === 0 ? [] : places(call.tokens)
       const views = Object.fromEntries(Object.entries(sources).map(([collection, source]): [string, Reader<never>] => [collection, makeReader<never>(source, call, wanted)]))
       return await query.answer(input, views as never)
-    }]
+    }]]
   }))
 }
 

@@ -1,8 +1,9 @@
 /** Mounts a module's queries as a gRPC service: one adapter turns async functions into callbacks and errors into statuses. */
-import type { ServerUnaryCall, ServiceDefinition, handleUnaryCall, sendUnaryData } from '@grpc/grpc-js'
+import type { ServerUnaryCall, ServerWritableStream, ServiceDefinition, handleServerStreamingCall, handleUnaryCall, sendUnaryData } from '@grpc/grpc-js'
 import type { FastifyBaseLogger } from 'fastify'
-import { BadRequest, isDomainError, type Service } from '@bifold/cqrs'
+import { BadRequest, Cancelled, isDomainError, type Service } from '@bifold/cqrs'
 import type { Answer } from './answer.ts'
+import type { Format, Watch } from './live/index.ts'
 import { statusOf } from './status.ts'
 
 const deadlineMs = 5000 // for a caller that sets none: longer than any healthy answer takes
@@ -30,6 +31,23 @@ export function unary (answers: Readonly<Record<string, Answer>>, log: FastifyBa
         if (!isDomainError(error)) log.error({ err: error, rpc: name }, 'query failed')
         reply(statusOf(error))
       })
+  }]))
+}
+
+/** News as messages of the RPC. */
+export const grpcFormat: Format = (type, message) => news => asBuffer(type.encode(message(news)).finish())
+
+/** The handlers of the queries that are watched. */
+export function streaming (watches: Readonly<Record<string, Watch>>, log: FastifyBaseLogger): Record<string, handleServerStreamingCall<unknown, unknown>> {
+  return Object.fromEntries(Object.entries(watches).map(([name, watch]) => [name, (call: ServerWritableStream<unknown, unknown>) => {
+    if (call.request instanceof Unreadable) return call.emit('error', statusOf(new BadRequest('The message is not one of this RPC')))
+    const leaving = new AbortController()
+    for (const event of ['cancelled', 'finish', 'error']) call.once(event, () => leaving.abort(new Cancelled()))
+    watch(call.request, { write: (message, written) => { call.write(message, () => written()) } }, leaving.signal).catch((error: unknown) => {
+      if (leaving.signal.aborted) return // it has ended already
+      if (!isDomainError(error)) log.error({ err: error, rpc: name }, 'watch failed')
+      call.emit('error', statusOf(error))
+    })
   }]))
 }
 

@@ -43,7 +43,7 @@ export function route (name: string, module: Module, answer: Answer): RouteOptio
 
 // `page_size` is the same field as `pageSize`, as in the JSON form of protobuf; a field that may repeat is a list, unless it is
 // one text with commas, as the JSON form of a FieldMask is.
-function fromQuery (query: Record<string, unknown>, known: readonly [string, object][]): Record<string, unknown> {
+export function fromQuery (query: Record<string, unknown>, known: readonly [string, object][]): Record<string, unknown> {
   const schemas = new Map(known)
   return Object.fromEntries(Object.entries(query).map(([name, value]) => {
     const field = name.replaceAll(/_([a-z])/g, (_, letter: string) => letter.toUpperCase())

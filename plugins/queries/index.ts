@@ -1,18 +1,21 @@
 /** Mounts the modules' queries on gRPC and HTTP. */
 import fp from 'fastify-plugin'
-import { readTokens, type Module } from '@bifold/cqrs'
+import { readTokens, type AnyWatch, type Module } from '@bifold/cqrs'
 import { grpcOf } from '@bifold/grpc'
 import { mongoApartOf, mongoOf } from '@bifold/mongo'
-import { healthOf } from '@bifold/service'
+import { healthOf, metricsOf } from '@bifold/service'
 import { makeAnswers } from './answer.ts'
 import { makeBound } from './bound.ts'
 import { makeFreshness } from './freshness.ts'
 import { makeMoves } from './moves.ts'
 import { makePointReads } from './point-reads.ts'
-import { serviceDefinition, unary } from './grpc.ts'
+import { grpcFormat, serviceDefinition, streaming, unary } from './grpc.ts'
 import { route } from './http.ts'
+import { makeWatches } from './live/index.ts'
+import { watchMetrics } from './live/metrics.ts'
 import { makeReadModel, missing } from './read-model.ts'
 import type { Source } from './reader.ts'
+import { sseFormat, sseRoute } from './sse.ts'
 import { makeTurns } from './turns.ts'
 
 const unsentBytesMax = 64 * 1024 * 1024 // 21 of the largest answers, or a thousand usual pages, for clients that read slowly
@@ -32,6 +35,11 @@ export default fp<QueriesOptions>(async (app, { modules, tokenSecret }) => {
   const aggregates = modules.flatMap(({ aggregates }) => aggregates)
   const moves = makeMoves(db)
   app.addHook('onClose', async () => { await moves.close() })
+  const watches = makeWatches(mongoApartOf(app)(projections.length + 10)) // a change stream for each read model, and the turns
+  watchMetrics(metricsOf(app), watches)
+  const ending = new AbortController()
+  app.addHook('preClose', async () => { ending.abort() })
+  app.addHook('onClose', async () => { await watches.close() })
   const turns = { pages: makeTurns(limits.pages), ids: makeTurns(limits.ids) }
   for (const module of modules) {
     const sources = Object.fromEntries(module.projections.map((projection): [string, Source] => [projection.collection, {
@@ -39,8 +47,11 @@ export default fp<QueriesOptions>(async (app, { modules, tokenSecret }) => {
     }]))
     app.addHook('onClose', async () => { for (const { points, freshness } of Object.values(sources)) for (const one of [points, freshness]) one.close() })
     const answers = bounded(makeAnswers(module, sources, tokens => readTokens(tokenSecret, tokens)))
-    grpcOf(app).server.addService(serviceDefinition(module.service), unary(answers, app.log))
+    const watched = Object.entries(module.queries).filter((entry): entry is [string, AnyWatch] => 'watch' in entry[1])
+    const streams = Object.fromEntries(watched.map(([name, query]) => [name, watches.of(module, name, query, { name: 'grpc', format: grpcFormat })]))
+    grpcOf(app).services.addService(serviceDefinition(module.service), { ...unary(answers, app.log), ...streaming(streams, app.log) })
     for (const [name, answer] of Object.entries(answers)) app.route(route(name, module, answer))
+    for (const [name, query] of watched) app.route(sseRoute(name, module, query, watches.of(module, name, query, { name: 'sse', format: sseFormat }), ending.signal))
   }
   healthOf(app).add('read models', async () => {
     const building = await missing(db, projections.map(({ collection }) => collection))

@@ -11,7 +11,9 @@ import {
   type ChannelCredentials,
   Client,
   type ClientOptions,
+  type ClientReadableStream,
   type ClientUnaryCall,
+  type handleServerStreamingCall,
   type handleUnaryCall,
   makeGenericClientConstructor,
   type Metadata,
@@ -158,6 +160,34 @@ export interface ListAuthorStatisticsResponse {
   authors: AuthorStatistics[];
   /** Empty on the last page. */
   nextPageToken: string;
+}
+
+export interface WatchBooksRequest {
+  /** Only books of which one author has exactly this name. */
+  author: string;
+  /** Only books in exactly this language. */
+  language: string;
+  /** Only books published in this year or later. */
+  publishedYearMin?:
+    | number
+    | undefined;
+  /** Only books published in this year or earlier. */
+  publishedYearMax?:
+    | number
+    | undefined;
+  /** The last `resume_token` that came: only what has changed since is told. Without one it begins with a snapshot. */
+  resumeToken: string;
+}
+
+export interface WatchBooksResponse {
+  /** A snapshot begins with this message: what was told before counts no more. It is whole with the first `resume_token`. */
+  snapshotBegins: boolean;
+  /** Books of the snapshot, or that are new or changed, as they are now. */
+  books: Book[];
+  /** Books that are withdrawn, or not of the filter any more; perhaps also some that were never told. */
+  removedIds: string[];
+  /** From here it goes on after a disconnect, at any query service. Empty before a snapshot is whole. */
+  resumeToken: string;
 }
 
 function createBaseBook(): Book {
@@ -1665,6 +1695,280 @@ export const ListAuthorStatisticsResponse: MessageFns<ListAuthorStatisticsRespon
   },
 };
 
+function createBaseWatchBooksRequest(): WatchBooksRequest {
+  return { author: "", language: "", publishedYearMin: undefined, publishedYearMax: undefined, resumeToken: "" };
+}
+
+export const WatchBooksRequest: MessageFns<WatchBooksRequest> = {
+  encode(message: WatchBooksRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.author !== "") {
+      writer.uint32(10).string(message.author);
+    }
+    if (message.language !== "") {
+      writer.uint32(18).string(message.language);
+    }
+    if (message.publishedYearMin !== undefined) {
+      writer.uint32(24).int32(message.publishedYearMin);
+    }
+    if (message.publishedYearMax !== undefined) {
+      writer.uint32(32).int32(message.publishedYearMax);
+    }
+    if (message.resumeToken !== "") {
+      writer.uint32(42).string(message.resumeToken);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): WatchBooksRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseWatchBooksRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.author = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.language = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.publishedYearMin = reader.int32();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.publishedYearMax = reader.int32();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.resumeToken = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): WatchBooksRequest {
+    return {
+      author: isSet(object.author) ? globalThis.String(object.author) : "",
+      language: isSet(object.language) ? globalThis.String(object.language) : "",
+      publishedYearMin: isSet(object.publishedYearMin)
+        ? globalThis.Number(object.publishedYearMin)
+        : isSet(object.published_year_min)
+        ? globalThis.Number(object.published_year_min)
+        : undefined,
+      publishedYearMax: isSet(object.publishedYearMax)
+        ? globalThis.Number(object.publishedYearMax)
+        : isSet(object.published_year_max)
+        ? globalThis.Number(object.published_year_max)
+        : undefined,
+      resumeToken: isSet(object.resumeToken)
+        ? globalThis.String(object.resumeToken)
+        : isSet(object.resume_token)
+        ? globalThis.String(object.resume_token)
+        : "",
+    };
+  },
+
+  toJSON(message: WatchBooksRequest): unknown {
+    const obj: any = {};
+    if (message.author !== "") {
+      obj.author = message.author;
+    }
+    if (message.language !== "") {
+      obj.language = message.language;
+    }
+    if (message.publishedYearMin !== undefined) {
+      obj.publishedYearMin = Math.round(message.publishedYearMin);
+    }
+    if (message.publishedYearMax !== undefined) {
+      obj.publishedYearMax = Math.round(message.publishedYearMax);
+    }
+    if (message.resumeToken !== "") {
+      obj.resumeToken = message.resumeToken;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<WatchBooksRequest>): WatchBooksRequest {
+    return WatchBooksRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<WatchBooksRequest>): WatchBooksRequest {
+    const message = createBaseWatchBooksRequest();
+    message.author = object.author ?? "";
+    message.language = object.language ?? "";
+    message.publishedYearMin = object.publishedYearMin ?? undefined;
+    message.publishedYearMax = object.publishedYearMax ?? undefined;
+    message.resumeToken = object.resumeToken ?? "";
+    return message;
+  },
+};
+
+function createBaseWatchBooksResponse(): WatchBooksResponse {
+  return { snapshotBegins: false, books: [], removedIds: [], resumeToken: "" };
+}
+
+export const WatchBooksResponse: MessageFns<WatchBooksResponse> = {
+  encode(message: WatchBooksResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.snapshotBegins !== false) {
+      writer.uint32(8).bool(message.snapshotBegins);
+    }
+    for (const v of message.books) {
+      Book.encode(v!, writer.uint32(18).fork()).join();
+    }
+    for (const v of message.removedIds) {
+      writer.uint32(26).string(v!);
+    }
+    if (message.resumeToken !== "") {
+      writer.uint32(34).string(message.resumeToken);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): WatchBooksResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseWatchBooksResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.snapshotBegins = reader.bool();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.books.push(Book.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.removedIds.push(reader.string());
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.resumeToken = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): WatchBooksResponse {
+    return {
+      snapshotBegins: isSet(object.snapshotBegins)
+        ? globalThis.Boolean(object.snapshotBegins)
+        : isSet(object.snapshot_begins)
+        ? globalThis.Boolean(object.snapshot_begins)
+        : false,
+      books: globalThis.Array.isArray(object?.books) ? object.books.map((e: any) => Book.fromJSON(e)) : [],
+      removedIds: globalThis.Array.isArray(object?.removedIds)
+        ? object.removedIds.map((e: any) => globalThis.String(e))
+        : globalThis.Array.isArray(object?.removed_ids)
+        ? object.removed_ids.map((e: any) => globalThis.String(e))
+        : [],
+      resumeToken: isSet(object.resumeToken)
+        ? globalThis.String(object.resumeToken)
+        : isSet(object.resume_token)
+        ? globalThis.String(object.resume_token)
+        : "",
+    };
+  },
+
+  toJSON(message: WatchBooksResponse): unknown {
+    const obj: any = {};
+    if (message.snapshotBegins !== false) {
+      obj.snapshotBegins = message.snapshotBegins;
+    }
+    if (message.books?.length) {
+      obj.books = message.books.map((e) => Book.toJSON(e));
+    }
+    if (message.removedIds?.length) {
+      obj.removedIds = message.removedIds;
+    }
+    if (message.resumeToken !== "") {
+      obj.resumeToken = message.resumeToken;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<WatchBooksResponse>): WatchBooksResponse {
+    return WatchBooksResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<WatchBooksResponse>): WatchBooksResponse {
+    const message = createBaseWatchBooksResponse();
+    message.snapshotBegins = object.snapshotBegins ?? false;
+    message.books = object.books?.map((e) => Book.fromPartial(e)) || [];
+    message.removedIds = object.removedIds?.map((e) => e) || [];
+    message.resumeToken = object.resumeToken ?? "";
+    return message;
+  },
+};
+
 /** Answers from the catalogue that the projector keeps in MongoDB. */
 export type BookQueryServiceDefinition = typeof BookQueryServiceDefinition;
 export const BookQueryServiceDefinition = {
@@ -1723,6 +2027,15 @@ export const BookQueryServiceDefinition = {
       requestStream: false,
       responseType: ListAuthorStatisticsResponse as typeof ListAuthorStatisticsResponse,
       responseStream: false,
+      options: {},
+    },
+    /** The books of a filter as they are, and then each change of them, until the caller ends it. */
+    watchBooks: {
+      name: "WatchBooks",
+      requestType: WatchBooksRequest as typeof WatchBooksRequest,
+      requestStream: false,
+      responseType: WatchBooksResponse as typeof WatchBooksResponse,
+      responseStream: true,
       options: {},
     },
   },
@@ -1795,6 +2108,16 @@ export const BookQueryServiceService = {
       Buffer.from(ListAuthorStatisticsResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): ListAuthorStatisticsResponse => ListAuthorStatisticsResponse.decode(value),
   },
+  /** The books of a filter as they are, and then each change of them, until the caller ends it. */
+  watchBooks: {
+    path: "/books.v1.BookQueryService/WatchBooks" as const,
+    requestStream: false as const,
+    responseStream: true as const,
+    requestSerialize: (value: WatchBooksRequest): Buffer => Buffer.from(WatchBooksRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): WatchBooksRequest => WatchBooksRequest.decode(value),
+    responseSerialize: (value: WatchBooksResponse): Buffer => Buffer.from(WatchBooksResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): WatchBooksResponse => WatchBooksResponse.decode(value),
+  },
 } as const;
 
 export interface BookQueryServiceServer extends UntypedServiceImplementation {
@@ -1810,6 +2133,8 @@ export interface BookQueryServiceServer extends UntypedServiceImplementation {
   getAuthorStatistics: handleUnaryCall<GetAuthorStatisticsRequest, AuthorStatistics>;
   /** The authors of all books, a page at a time. */
   listAuthorStatistics: handleUnaryCall<ListAuthorStatisticsRequest, ListAuthorStatisticsResponse>;
+  /** The books of a filter as they are, and then each change of them, until the caller ends it. */
+  watchBooks: handleServerStreamingCall<WatchBooksRequest, WatchBooksResponse>;
 }
 
 export interface BookQueryServiceClient extends Client {
@@ -1906,6 +2231,13 @@ export interface BookQueryServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: ListAuthorStatisticsResponse) => void,
   ): ClientUnaryCall;
+  /** The books of a filter as they are, and then each change of them, until the caller ends it. */
+  watchBooks(request: WatchBooksRequest, options?: Partial<CallOptions>): ClientReadableStream<WatchBooksResponse>;
+  watchBooks(
+    request: WatchBooksRequest,
+    metadata?: Metadata,
+    options?: Partial<CallOptions>,
+  ): ClientReadableStream<WatchBooksResponse>;
 }
 
 export const BookQueryServiceClient = makeGenericClientConstructor(

@@ -1,0 +1,92 @@
+/** One change stream of a read model for all who watch it in this process, and none while nobody does. */
+import type { Db } from 'mongodb'
+import { openChanges, type Changes, type Step } from './changes.ts'
+import type { Before } from './pending.ts'
+import { makeRecent } from './recent.ts'
+import type { Position } from './token.ts'
+
+export interface Follower {
+  /** A change, and what the document was before. What is done with it is done at once. */
+  step (step: Step, before: Before): void
+  /** All followers have been told what there is up to the feed's position. */
+  moved (): void
+  /** The feed has broken: what comes now is not told. */
+  broken (error: unknown): void
+}
+
+export interface Feed {
+  /** Resolves when nothing can be missed from the feed's position on, which the follower may be told before; rejects as a read does. Gives the function that ends it. */
+  follow (follower: Follower): Promise<() => void>
+  /** The same while somebody else follows, at once. */
+  join (follower: Follower): () => void
+  /** Up to which all followers have been told. */
+  readonly position: Position
+  close (): Promise<void>
+}
+
+const waitMs = 1000 // the longest until a position moves on, and until a feed ends that nobody follows
+
+export function makeFeed (db: Db, collection: string): Feed {
+  const followers = new Set<Follower>()
+  const recent = makeRecent()
+  let position: Position = ''
+  let opening: Promise<Changes> | undefined
+
+  const beforeOf = (step: Step): Before => {
+    if (step.id !== undefined) return recent.replace({ ...step, id: step.id })
+    recent.clear()
+    return { known: false }
+  }
+  const run = async (changes: Changes) => {
+    try {
+      while (followers.size > 0) {
+        const step = await changes.next()
+        if (step !== undefined) {
+          const before = beforeOf(step)
+          for (const follower of followers) follower.step(step, before)
+        }
+        position = changes.position
+        for (const follower of followers) follower.moved()
+      }
+      opening = undefined // who comes now begins anew
+    } catch (error) {
+      opening = undefined
+      const all = [...followers]
+      followers.clear()
+      for (const follower of all) follower.broken(error)
+    }
+    recent.clear()
+    await changes.close().catch(() => {})
+  }
+  const open = async () => {
+    const changes = await openChanges(db, collection, { waitMs })
+    position = changes.position
+    return changes
+  }
+  return {
+    get position () { return position },
+    async follow (follower) {
+      const mine = opening ??= open().then(changes => {
+        setImmediate(() => { void run(changes) })
+        return changes
+      })
+      followers.add(follower) // first, so that it is not ended meanwhile
+      try {
+        await mine
+      } catch (error) {
+        followers.delete(follower)
+        if (opening === mine) opening = undefined
+        throw error
+      }
+      return () => { followers.delete(follower) }
+    },
+    join (follower) {
+      followers.add(follower)
+      return () => { followers.delete(follower) }
+    },
+    async close () {
+      const changes = await opening?.catch(() => undefined)
+      await changes?.close().catch(() => {})
+    }
+  }
+}

@@ -1,0 +1,79 @@
+/** The queries that are watched, of all modules in one process: what each is told, and the bounds that they share. */
+import { compiler, fieldErrors, invalidInput, TooManyWatchers, type AnyWatch, type Message, type Module, type News } from '@bifold/cqrs'
+import type { Db, Document } from 'mongodb'
+import { makeHub, type Hub } from './hub.ts'
+import { matcher } from './pending.ts'
+import { makeSinks, type Outlet } from './sink.ts'
+import { fingerprintOf } from './token.ts'
+import { watch } from './watcher.ts'
+
+/** Writes news as bytes of one transport: with the RPC's message, and what makes one of it. */
+export type Format = (type: Message<unknown>, message: (news: News<never>) => unknown) => (news: News<never>) => Uint8Array
+
+/** Watches for one client until the signal is given, and rejects with the reason for which it ends. */
+export type Watch = (request: unknown, outlet: Outlet, signal: AbortSignal) => Promise<never>
+
+export interface Watches {
+  /** The watching function of a query; those of one name are told in one format. */
+  of (module: Module, name: string, query: AnyWatch, formats: { readonly name: string, readonly format: Format }): Watch
+  /** How many watch now. */
+  readonly count: number
+  close (): Promise<void>
+}
+
+const watchersMax = 2000 // of one process; an idle one takes some 30 KB with its stream
+const turnsMax = 10 // snapshots and stretches that were missed, read at once; each has a connection
+
+/** @param db over connections that nobody else takes: one for each read model, and one for each turn */
+export function makeWatches (db: Db): Watches {
+  const sinkOf = makeSinks()
+  const turn = makeTurn(turnsMax)
+  const hubs = new Map<string, Hub>()
+  let count = 0
+  const hubOf = (collection: string): Hub => {
+    const hub = hubs.get(collection) ?? makeHub(db, collection, () => count)
+    hubs.set(collection, hub)
+    return hub
+  }
+  return {
+    get count () { return count },
+    of (module, name, { input, watch: { view, where, resumeField, message } }, { name: formatName, format }) {
+      const fits = compiler(module.formats)(input)
+      const encode = format(module.service.methods[name]!.responseType, message)
+      return async (request, outlet, signal) => {
+        if (!fits(request)) throw invalidInput('request', fieldErrors(fits.errors))
+        if (count >= watchersMax) throw new TooManyWatchers()
+        const filter = where(request as never)
+        const fingerprint = fingerprintOf(view, filter)
+        const subject = { fingerprint, group: `${name} ${formatName} ${fingerprint}`, where: filter, matches: matcher(filter), encode: encode as (news: News<Document>) => Uint8Array }
+        const sink = sinkOf(outlet)
+        count++
+        try {
+          return await watch({ hub: hubOf(view), subject, sink, signal, turn }, String((request as Record<string, unknown>)[resumeField]))
+        } finally {
+          count--
+          sink.close()
+        }
+      }
+    },
+    async close () { await Promise.all([...hubs.values()].map(async hub => await hub.close())) }
+  }
+}
+
+/** So many at a time; the others wait, in the order in which they came. */
+function makeTurn (max: number) {
+  let taken = 0
+  const waiting: (() => void)[] = [] // no more than there are watchers
+  return async () => {
+    if (taken >= max) await new Promise<void>(resolve => waiting.push(resolve))
+    else taken++
+    let over = false
+    return () => {
+      if (over) return
+      over = true
+      const next = waiting.shift()
+      if (next === undefined) taken--
+      else next()
+    }
+  }
+}

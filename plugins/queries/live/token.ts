@@ -1,0 +1,43 @@
+/** Resume tokens: where a watcher has got to, for any query service to go on from, and what it watches. */
+import { createHash } from 'node:crypto'
+import { Timestamp } from 'mongodb'
+import { InvalidResumeToken } from '@bifold/cqrs'
+
+/** A place in the order of all changes: MongoDB's own resume token, whose text sorts in that order. */
+export type Position = string
+
+export interface Mark {
+  /** What comes after it is still to be told … */
+  readonly after: Position
+  /** … but not what happened up to this time: a snapshot has told that. */
+  readonly floor?: Timestamp | undefined
+}
+
+/** What is watched: another filter has other changes. */
+export const fingerprintOf = (...what: readonly unknown[]): string => createHash('sha256').update(JSON.stringify(what)).digest('base64url').slice(0, 16)
+
+export function writeToken (watched: string, { after, floor }: Mark): string {
+  return Buffer.from(JSON.stringify([watched, after, ...floor === undefined ? [] : [floor.getHighBits(), floor.getLowBits()]])).toString('base64url')
+}
+
+/** @throws InvalidResumeToken */
+export function readToken (token: string, watched: string): Mark {
+  let read: unknown
+  try {
+    read = JSON.parse(Buffer.from(token, 'base64url').toString())
+  } catch {
+    throw new InvalidResumeToken()
+  }
+  const [own, after, high, low] = Array.isArray(read) ? read : []
+  if (own !== watched || typeof after !== 'string' || !/^82[0-9A-F]{16,2000}$/.test(after)) throw new InvalidResumeToken()
+  if (high === undefined) return { after }
+  if (!Number.isInteger(high) || !Number.isInteger(low)) throw new InvalidResumeToken()
+  return { after, floor: new Timestamp({ t: high >>> 0, i: low >>> 0 }) }
+}
+
+/** When it was: a position begins with its time (a KeyString: the type 0x82, seconds, count), which changes.test.ts compares with what MongoDB tells beside it. */
+export const timeOf = (position: Position): Timestamp => new Timestamp({ t: parseInt(position.slice(2, 10), 16), i: parseInt(position.slice(10, 18), 16) })
+
+/** Whether what happened at a place has been told to one who is at the mark. */
+export const isTold = ({ after, floor }: Mark, at: { readonly token: Position, readonly time: Timestamp }): boolean =>
+  at.token <= after || (floor !== undefined && at.time.lessThanOrEqual(floor))

@@ -1,0 +1,73 @@
+/** Mounts a query that is watched as an HTTP route of Server-Sent Events, which browsers read and begin again by themselves. */
+import { Type } from 'typebox'
+import type { RouteOptions } from 'fastify'
+import { Cancelled, type AnyWatch, type Message, type Module, type News } from '@bifold/cqrs'
+import { responses } from '@bifold/openapi'
+import { fromQuery } from './http.ts'
+import type { Format, Watch } from './live/index.ts'
+
+const retryMs = 1000 // a browser that was cut off comes again after
+
+const Headers = Type.Object({
+  'last-event-id': Type.Optional(Type.String({ description: 'The last `id` that came: only what has changed since is told. A browser sends it by itself' }))
+})
+
+/** News as events: `snapshot`, `changed`, `removed`, each with the JSON of the RPC's message; the last of them has the resume token as its `id`. */
+export const sseFormat: Format = (type: Message<unknown>, message) => news => {
+  const { begins, changed, removed, resumeToken } = news
+  const json = (part: Partial<News<never>>) => JSON.stringify(type.toJSON(message({ begins: false, changed: [], removed: [], resumeToken, ...part })))
+  const events = [
+    ...begins || (changed.length > 0 && resumeToken === '') ? [`event: snapshot\ndata: ${json({ begins, changed })}\n`] : [],
+    ...changed.length > 0 && resumeToken !== '' ? [`event: changed\ndata: ${json({ changed })}\n`] : [],
+    ...removed.length > 0 ? [`event: removed\ndata: ${json({ removed })}\n`] : []
+  ]
+  // With the last, or alone: who is cut off in between is told all of them again. A browser keeps an id that comes without data, too.
+  const id = resumeToken === '' ? '' : `id: ${resumeToken}\n`
+  return Buffer.from(events.length === 0 ? `${id}: nothing new\n\n` : `${events.slice(0, -1).map(event => `${event}\n`).join('')}${id}${events.at(-1)}\n`)
+}
+
+/** The route; `ending` is given when the app closes. */
+export function sseRoute (name: string, module: Module, { url, summary, input, watch: { resumeField } }: AnyWatch, watch: Watch, ending: AbortSignal): RouteOptions {
+  const { requestType } = module.service.methods[name]!
+  const inQuery = Object.entries(input.properties as Record<string, object>)
+  return {
+    method: 'GET',
+    url: url.replace(/^(\/[^:]*[^/]):(?=\w)/, '$1::'),
+    schema: {
+      operationId: name,
+      summary,
+      tags: [module.name],
+      headers: Headers,
+      querystring: Type.Partial(Type.Object(Object.fromEntries(inQuery) as never)),
+      response: {
+        ...responses(200, '', Type.Object({}), {
+          400: 'The request is wrong; `errors` names each field', 410: 'What came after the resume token is not kept any more', 429: 'As many watch as one process takes', 503: 'MongoDB is away, or the read model is being built'
+        }),
+        200: { description: 'Server-Sent Events: `snapshot`, `changed` and `removed`, until the client goes', content: { 'text/event-stream': { schema: Type.String() } } }
+      }
+    },
+    validatorCompiler: () => () => true, // the watch checks the request itself, as it does for gRPC
+    handler: async (request, reply) => {
+      const last = request.headers['last-event-id']
+      const fields = { ...fromQuery(request.query as Record<string, unknown>, inQuery), ...typeof last === 'string' && last !== '' ? { [resumeField]: last } : {} }
+      const leaving = new AbortController()
+      reply.raw.once('close', () => leaving.abort(new Cancelled()))
+      const signal = AbortSignal.any([leaving.signal, ending])
+      const begin = () => {
+        reply.hijack()
+        reply.raw.writeHead(200, { ...reply.getHeaders() as Record<string, string>, 'content-type': 'text/event-stream', 'cache-control': 'no-store', 'x-accel-buffering': 'no' })
+        reply.raw.write(`retry: ${retryMs}\n\n`)
+      }
+      const write = (message: Uint8Array, written: () => void) => {
+        if (!reply.sent) begin() // until then an error is a problem, as of any route
+        reply.raw.write(message, () => written())
+      }
+      try {
+        return await watch(requestType.fromJSON(fields), { write }, signal)
+      } catch (error) {
+        if (!reply.sent && !signal.aborted) throw error
+        reply.raw.end() // and the client goes on with its last id
+      }
+    }
+  }
+}
