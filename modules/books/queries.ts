@@ -132,7 +132,7 @@ export const queries: Queries<typeof booksV1.BookQueryServiceDefinition, { books
   }
 }
 
-type Asked = Pick<booksV1.ListBooksRequest, 'author' | 'language' | 'publishedYearMin' | 'publishedYearMax'> & { readonly filter?: string }
+type Asked = Pick<booksV1.ListBooksRequest, 'author' | 'language' | 'publishedYearMin' | 'publishedYearMax'> & { readonly filter?: string | undefined }
 
 function where ({ author, language, publishedYearMin, publishedYearMax, filter: text = '' }: Asked): Where {
   const fields = {

@@ -33,9 +33,13 @@ export interface CallOptions {
 }
 
 type Unary = { readonly requestStream: false, readonly responseStream: false }
+type Streaming = { readonly requestStream: false, readonly responseStream: true }
 
-/** A method for each unary RPC. */
+/** A method for each RPC that takes one request: a promise, or what is to be iterated over. */
 export type Calls<S extends Service> = {
   readonly [Name in keyof S['methods'] as S['methods'][Name] extends Unary ? Name : never]:
   (request: RequestOf<S['methods'][Name]>, options?: CallOptions) => Promise<ResponseOf<S['methods'][Name]>>
+} & {
+  readonly [Name in keyof S['methods'] as S['methods'][Name] extends Streaming ? Name : never]:
+  (request: RequestOf<S['methods'][Name]>, options?: Pick<CallOptions, 'signal'>) => AsyncIterable<ResponseOf<S['methods'][Name]>>
 }

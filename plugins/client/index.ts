@@ -2,6 +2,7 @@
 import { Client as Channel, credentials, Metadata, type ChannelCredentials, type ClientOptions as ChannelOptions } from '@grpc/grpc-js'
 import { BifoldError } from './error.ts'
 import { makeRetry, type Patience, type Retry } from './retry.ts'
+import { stream } from './stream.ts'
 import type { CallOptions, Calls, Method, Service } from './definition.ts'
 
 export { BifoldError, type FieldError } from './error.ts'
@@ -50,13 +51,14 @@ interface Base<S extends Service> { readonly service: S, readonly channel: Chann
 
 function clientOf<S extends Service> (base: Base<S>, tokens: ReadonlySet<string>): Client<S> {
   const { service, channel, retry, deadlineMs } = base
-  const calls = Object.entries(service.methods).filter(([, { requestStream, responseStream }]) => !requestStream && !responseStream).map(([name, method]) => [
-    name,
-    async (request: unknown, options: CallOptions = {}) => {
+  const calls = Object.entries(service.methods).filter(([, { requestStream }]) => !requestStream).map(([name, method]) => {
+    const path = `/${service.fullName}/${method.name}`
+    if (method.responseStream) return [name, (request: object, { signal }: CallOptions = {}) => stream(channel, path, method, request, signal)]
+    return [name, async (request: unknown, options: CallOptions = {}) => {
       const patience = { deadline: Date.now() + (options.deadlineMs ?? deadlineMs), signal: options.signal }
-      return await retry(async () => await unary(channel, `/${service.fullName}/${method.name}`, method, request, metadataOf(tokens), patience), patience)
-    }
-  ])
+      return await retry(async () => await unary(channel, path, method, request, metadataOf(tokens), patience), patience)
+    }]
+  })
   return {
     ...Object.fromEntries(calls),
     after: (...more: string[]) => clientOf(base, new Set([...tokens, ...more])),

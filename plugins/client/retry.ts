@@ -25,7 +25,7 @@ export function makeRetry (): Retry {
           return await attempt()
         } catch (error) {
           if (!(error instanceof BifoldError) || !error.retryable || attempts === attemptsMax) throw error
-          const pause = Math.max(error.retryAfterMs, jitter(Math.min(pauseMs.longest, pauseMs.first * 2 ** (attempts - 1))))
+          const pause = Math.max(error.retryAfterMs, pauseAfter(attempts))
           if (Date.now() + pause >= deadline) throw error
           if (counted === 0 && retrying >= retryingMax) throw error
           if (counted === 0) retrying += counted = 1
@@ -38,10 +38,13 @@ export function makeRetry (): Retry {
   }
 }
 
+/** How long to wait before an attempt that follows so many in vain. */
+export const pauseAfter = (attempts: number): number => jitter(Math.min(pauseMs.longest, pauseMs.first * 2 ** (attempts - 1)))
+
 /** Between half of it and all. */
 const jitter = (ms: number): number => ms * (0.5 + Math.random() / 2)
 
-async function pausing (ms: number, signal: AbortSignal | undefined) {
+export async function pausing (ms: number, signal: AbortSignal | undefined) {
   try {
     await setTimeout(ms, undefined, signal === undefined ? {} : { signal })
   } catch (error) {

@@ -1,9 +1,10 @@
 /** One change stream of a read model for all who watch it in this process, and none while nobody does. */
-import type { Db } from 'mongodb'
+import { isDeepStrictEqual } from 'node:util'
+import type { Db, Timestamp } from 'mongodb'
 import { openChanges, type Changes, type Step } from './changes.ts'
 import type { Before } from './pending.ts'
 import { makeRecent } from './recent.ts'
-import type { Position } from './token.ts'
+import { tickBefore, timeOf, type Position } from './token.ts'
 
 export interface Follower {
   /** A change, and what the document was before. What is done with it is done at once. */
@@ -21,15 +22,24 @@ export interface Feed {
   join (follower: Follower): () => void
   /** Up to which all followers have been told. */
   readonly position: Position
+  /** What happened up to this time, some of it or all, is not told any more: a snapshot has to show it. */
+  readonly gone: Timestamp
+  /** How old the last change was when it was told. */
+  readonly lagSeconds: number
   close (): Promise<void>
 }
 
 const waitMs = 1000 // the longest until a position moves on, and until a feed ends that nobody follows
 
+/** An update is told with the document as it is by then: of two soon after each other, the second may have nothing to add. */
+const isRepeated = ({ after }: Step, before: Before): boolean => before.known && before.document !== undefined && isDeepStrictEqual(before.document, after)
+
 export function makeFeed (db: Db, collection: string): Feed {
   const followers = new Set<Follower>()
   const recent = makeRecent()
   let position: Position = ''
+  let gone: Timestamp
+  let lagSeconds = 0
   let opening: Promise<Changes> | undefined
 
   const beforeOf = (step: Step): Before => {
@@ -41,9 +51,11 @@ export function makeFeed (db: Db, collection: string): Feed {
     try {
       while (followers.size > 0) {
         const step = await changes.next()
+        gone = step?.time ?? tickBefore(timeOf(changes.position))
         if (step !== undefined) {
+          lagSeconds = Math.max(0, Math.floor(Date.now() / 1000) - step.time.getHighBits()) // MongoDB tells whole seconds
           const before = beforeOf(step)
-          for (const follower of followers) follower.step(step, before)
+          if (!isRepeated(step, before)) for (const follower of followers) follower.step(step, before)
         }
         position = changes.position
         for (const follower of followers) follower.moved()
@@ -61,10 +73,13 @@ export function makeFeed (db: Db, collection: string): Feed {
   const open = async () => {
     const changes = await openChanges(db, collection, { waitMs })
     position = changes.position
+    gone = tickBefore(timeOf(position))
     return changes
   }
   return {
     get position () { return position },
+    get gone () { return gone },
+    get lagSeconds () { return lagSeconds },
     async follow (follower) {
       const mine = opening ??= open().then(changes => {
         setImmediate(() => { void run(changes) })

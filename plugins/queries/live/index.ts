@@ -1,5 +1,5 @@
 /** The queries that are watched, of all modules in one process: what each is told, and the bounds that they share. */
-import { compiler, fieldErrors, invalidInput, TooManyWatchers, type AnyWatch, type Message, type Module, type News } from '@bifold/cqrs'
+import { compiler, fieldErrors, invalidInput, TooManyWatchers, WatcherTooSlow, type AnyWatch, type Message, type Module, type News } from '@bifold/cqrs'
 import type { Db, Document } from 'mongodb'
 import { makeHub, type Hub } from './hub.ts'
 import { matcher } from './pending.ts'
@@ -18,6 +18,10 @@ export interface Watches {
   of (module: Module, name: string, query: AnyWatch, formats: { readonly name: string, readonly format: Format }): Watch
   /** How many watch now. */
   readonly count: number
+  /** How many were ended since they did not take what they were told. */
+  readonly tooSlow: number
+  /** How old the newest change is that the watchers of a read model have been told, at the moment when they were. */
+  readonly lagSeconds: number
   close (): Promise<void>
 }
 
@@ -29,7 +33,7 @@ export function makeWatches (db: Db): Watches {
   const sinkOf = makeSinks()
   const turn = makeTurn(turnsMax)
   const hubs = new Map<string, Hub>()
-  let count = 0
+  let [count, tooSlow] = [0, 0]
   const hubOf = (collection: string): Hub => {
     const hub = hubs.get(collection) ?? makeHub(db, collection, () => count)
     hubs.set(collection, hub)
@@ -37,6 +41,8 @@ export function makeWatches (db: Db): Watches {
   }
   return {
     get count () { return count },
+    get tooSlow () { return tooSlow },
+    get lagSeconds () { return Math.max(0, ...[...hubs.values()].map(({ feed }) => feed.lagSeconds)) },
     of (module, name, { input, watch: { view, where, resumeField, message } }, { name: formatName, format }) {
       const fits = compiler(module.formats)(input)
       const encode = format(module.service.methods[name]!.responseType, message)
@@ -50,6 +56,9 @@ export function makeWatches (db: Db): Watches {
         count++
         try {
           return await watch({ hub: hubOf(view), subject, sink, signal, turn }, String((request as Record<string, unknown>)[resumeField]))
+        } catch (error) {
+          if (error instanceof WatcherTooSlow) tooSlow++
+          throw error
         } finally {
           count--
           sink.close()

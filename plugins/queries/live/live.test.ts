@@ -141,7 +141,7 @@ t.test('a resume token goes on without gap or double, at another service, over a
   t.same(one.faults, [])
 })
 
-t.test('a forged token, and one of another filter, are refused; one that is too old says so', async t => {
+t.test('a forged token, and one of another filter, are refused', async t => {
   const { settings } = await setting(t, [book(1)])
   const { rpc } = await service(t, settings)
   const one = watching(t, rpc)
@@ -159,9 +159,4 @@ t.test('a forged token, and one of another filter, are refused; one that is too 
   const other = watching(t, rpc, { language: 'eng', resumeToken: one.token })
   await until(async () => other.ended !== undefined, 'an answer')
   t.match(other.ended, { code: status.INVALID_ARGUMENT, details: /resume_token/ })
-  const [watched, position] = JSON.parse(Buffer.from(one.token, 'base64url').toString())
-  const old = watching(t, rpc, { resumeToken: Buffer.from(JSON.stringify([watched, `82${'0000000100000001'}${position.slice(18)}`])).toString('base64url') })
-  await until(async () => old.ended !== undefined, 'an answer')
-  t.match(old.ended, { code: status.OUT_OF_RANGE })
-  t.same(old.ended!.metadata.get('error-code'), ['RESUME_TOKEN_EXPIRED'])
 })

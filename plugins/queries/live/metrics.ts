@@ -3,6 +3,8 @@ import { Gauge, type Registry } from 'prom-client'
 import type { Watches } from './index.ts'
 
 export function watchMetrics (registry: Registry, watches: Watches): void {
-  const gauge = (name: string, help: string, value: () => number) => new Gauge({ name, help, registers: [registry], collect () { this.set(value()) } })
-  gauge('bifold_query_watchers', 'Clients that watch', () => watches.count)
+  const add = (name: string, help: string, aggregator: 'sum' | 'max', value: () => number) => new Gauge({ name, help, aggregator, registers: [registry], collect () { this.set(value()) } })
+  add('bifold_query_watchers', 'Clients that watch', 'sum', () => watches.count)
+  add('bifold_query_watchers_too_slow', 'Watchers that were ended since they did not take what they were told, since the start', 'sum', () => watches.tooSlow)
+  add('bifold_query_watch_lag_seconds', 'How old the last change was when it was told to those who watch', 'max', () => watches.lagSeconds)
 }

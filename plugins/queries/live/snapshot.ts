@@ -1,9 +1,8 @@
 /** Reads the documents of a filter as they all were at one time, however long that takes. */
 import { setTimeout } from 'node:timers/promises'
 import { BSON, MongoServerError, type Db, type Document, type Timestamp } from 'mongodb'
-import { ReadModelNotReady } from '@bifold/cqrs'
+import { ReadModelNotReady, Unavailable } from '@bifold/cqrs'
 import { missing } from '../read-model.ts'
-import { timeOf, type Position } from './token.ts'
 
 /** Some documents of it, and the time. */
 export interface Part { readonly documents: readonly Document[], readonly time: Timestamp }
@@ -19,18 +18,19 @@ const triesMax = 40
 const replacedCodes = new Set<unknown>([43, 175, 237, 239, 246]) // CursorNotFound, QueryPlanKilled, CursorKilled, SnapshotTooOld, SnapshotUnavailable
 
 /**
- * @param past a place in the changes that it must not lie before
- * @throws Replaced, ReadModelNotReady
+ * @param gone the snapshot must not lie before it
+ * @throws Replaced, ReadModelNotReady, Unavailable
  */
-export async function * readSnapshot (db: Db, collection: string, where: Readonly<Record<string, unknown>>, past: Position, signal: AbortSignal): AsyncGenerator<Part, void, void> {
+export async function * readSnapshot (db: Db, collection: string, where: Readonly<Record<string, unknown>>, gone: Timestamp, signal: AbortSignal): AsyncGenerator<Part, void, void> {
   for (let tries = 1; ; tries++) {
     const session = db.client.startSession({ snapshot: true })
     try {
       const cursor = db.collection(collection).find(where, { session, readConcern: { level: 'snapshot' }, projection: { _message: 0 }, batchSize, maxTimeMS: timeMs, raw: true, signal })
       const some = await cursor.hasNext()
       const time = (session as unknown as { snapshotTime: Timestamp }).snapshotTime
-      if (time.lessThan(timeOf(past)) && tries < triesMax) {
+      if (time.lessThan(gone)) {
         await cursor.close()
+        if (tries === triesMax) throw new Unavailable('MongoDB')
         await setTimeout(againMs)
         continue
       }

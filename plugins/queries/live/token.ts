@@ -38,6 +38,9 @@ export function readToken (token: string, watched: string): Mark {
 /** When it was: a position begins with its time (a KeyString: the type 0x82, seconds, count), which changes.test.ts compares with what MongoDB tells beside it. */
 export const timeOf = (position: Position): Timestamp => new Timestamp({ t: parseInt(position.slice(2, 10), 16), i: parseInt(position.slice(10, 18), 16) })
 
+/** The time just before: where nothing has happened at a position, all that happens then is still to come. */
+export const tickBefore = (time: Timestamp): Timestamp => Timestamp.fromBits(time.getLowBits() - 1, time.getHighBits())
+
 /** Whether what happened at a place has been told to one who is at the mark. */
 export const isTold = ({ after, floor }: Mark, at: { readonly token: Position, readonly time: Timestamp }): boolean =>
   at.token <= after || (floor !== undefined && at.time.lessThanOrEqual(floor))

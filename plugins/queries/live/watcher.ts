@@ -129,10 +129,10 @@ const isPast = ({ after, floor }: Mark, position: Position): boolean => position
 
 /** Sends all there is, and gives the mark of it. */
 async function tellSnapshot ({ hub: { db, collection, feed }, subject: { where, encode }, sink, signal }: Watcher): Promise<Mark> {
-  const after = feed.position
+  const { position: after, gone } = feed
   let begins = true
   let floor
-  for await (const { documents, time } of readSnapshot(db, collection, where, after, signal)) {
+  for await (const { documents, time } of readSnapshot(db, collection, where, gone, signal)) {
     sink.send(encode({ begins, changed: documents, removed: [], resumeToken: '' }))
     await sink.drained()
     begins = false
@@ -143,12 +143,13 @@ async function tellSnapshot ({ hub: { db, collection, feed }, subject: { where, 
 
 /** Sends what was missed since the mark, up to where the feed is, and gives the mark of it. */
 async function catchUp ({ hub: { db, collection, feed }, subject, sink, signal }: Watcher, mark: Mark): Promise<Mark> {
-  const goal = feed.position
+  const { position: goal, gone } = feed
   const changes = await openChanges(db, collection, { after: mark.after, waitMs: catchUpWaitMs }) // also if it is as far: it tells whether the token is one
   const pending = makePending(subject.matches)
   let reached = mark
+  let isThere = mark.after >= goal
   try {
-    while (reached.after < goal) {
+    while (!isThere) {
       signal.throwIfAborted()
       const step = await changes.next()
       if (step !== undefined && !isTold(reached, step)) {
@@ -156,6 +157,8 @@ async function catchUp ({ hub: { db, collection, feed }, subject, sink, signal }
         pending.add(step, unknown)
       }
       reached = { ...mark, after: changes.position }
+      // Where nothing happens, no position comes up to that of a feed that has just begun.
+      isThere = reached.after >= goal || (step === undefined && timeOf(reached.after).greaterThanOrEqual(gone))
       if (isFull(pending)) {
         sink.send(messageOf(subject, pending, reached))
         await sink.drained()

@@ -1,0 +1,170 @@
+/** Streams of those who watch: over Server-Sent Events, from clients that do not read, more than are taken, and when the service stops. */
+import t, { type Test } from 'tap'
+import { once } from 'node:events'
+import http, { type IncomingMessage } from 'node:http'
+import { setTimeout } from 'node:timers/promises'
+import { credentials, status, type StatusObject } from '@grpc/grpc-js'
+import { MongoClient } from 'mongodb'
+import { booksV1 } from '@bifold/proto'
+import { emptyReadModels, startApp, stores, until, type Settings } from '@bifold/test'
+
+const id = (n: number) => `019a0000-0000-7000-8000-${String(n).padStart(12, '0')}`
+const book = (n: number, more: object = {}) => ({ _id: id(n), version: 1, title: `Book ${n}`, authors: ['Jane Austen'], ...more })
+
+async function setting (t: Test, books: object[]) {
+  const settings = await stores(t)
+  await emptyReadModels(settings)
+  const client = await MongoClient.connect(settings.MONGO_URL)
+  t.teardown(async () => await client.close())
+  await client.db().collection('books').insertMany(books as never)
+  return { settings, collection: client.db().collection<{ _id: string }>('books') }
+}
+
+async function service (t: Test, settings: Settings) {
+  const { app, url } = await startApp(t, 'query', settings)
+  const rpc = new booksV1.BookQueryServiceClient(`127.0.0.1:${app.getDecorator<{ port: () => number }>('grpc').port()}`, credentials.createInsecure(), { 'grpc.use_local_subchannel_pool': 1 })
+  t.teardown(() => rpc.close())
+  const watchers = async () => Number(/^bifold_query_watchers (.+)$/m.exec(await (await fetch(`${url}/metrics`)).text())![1])
+  return { app, url, rpc, watchers }
+}
+
+interface SseEvent { event?: string, data?: any, id?: string }
+
+/** Events as a browser reads them. */
+async function events (t: Test, url: string, headers: Record<string, string> = {}) {
+  const request = http.get(url, { headers })
+  t.teardown(() => request.destroy())
+  const [response] = await once(request, 'response') as [IncomingMessage]
+  const one = { response, request, events: [] as SseEvent[], id: '', text: '', ended: once(response, 'close') }
+  one.ended.catch(() => {})
+  response.setEncoding('utf8').on('data', (text: string) => {
+    one.text += text
+    for (let end = one.text.indexOf('\n\n'); end !== -1; end = one.text.indexOf('\n\n')) {
+      const fields = Object.fromEntries(one.text.slice(0, end).split('\n').filter(line => !line.startsWith(':')).map(line => line.split(/: (.*)/s).slice(0, 2)))
+      one.text = one.text.slice(end + 2)
+      if (fields.id !== undefined) one.id = fields.id
+      if (fields.data !== undefined) one.events.push({ ...fields, data: JSON.parse(fields.data) })
+    }
+  }).on('error', () => {})
+  return one
+}
+
+t.test('Server-Sent Events: a snapshot, changes, and on from the last id', async t => {
+  const { settings, collection } = await setting(t, [book(1), book(2)])
+  const { url } = await service(t, settings)
+  const first = await events(t, `${url}/books:watch?author=Jane%20Austen`)
+  t.match(first.response, { statusCode: 200, headers: { 'content-type': 'text/event-stream', 'cache-control': 'no-store', 'x-request-id': String } })
+  await until(async () => first.id !== '', 'the snapshot')
+  t.match(first.events, [{ event: 'snapshot', data: { snapshotBegins: true, books: [{ title: 'Book 1' }, { title: 'Book 2' }] } }])
+  await collection.insertOne(book(3))
+  await until(async () => first.events.length === 2, 'the change')
+  t.match(first.events[1], { event: 'changed', data: { books: [{ id: id(3) }] }, id: String })
+  first.request.destroy()
+  await collection.deleteOne({ _id: id(1) })
+  await collection.replaceOne({ _id: id(2) }, { version: 2, title: 'Zwei', authors: ['Jane Austen'] } as never)
+  const second = await events(t, `${url}/books:watch?author=Jane%20Austen`, { 'last-event-id': first.id })
+  await until(async () => second.events.length === 2, 'what was missed')
+  t.match(second.events, [{ event: 'changed', data: { books: [{ title: 'Zwei' }] }, id: undefined }, { event: 'removed', data: { removedIds: [id(1)] }, id: String }])
+  t.match(await (await fetch(`${url}/books:watch?colour=red`)).json(), { code: 'INVALID_INPUT', errors: [{ path: '/colour' }] })
+  const forged = await fetch(`${url}/books:watch`, { headers: { 'last-event-id': 'x' } })
+  t.match({ status: forged.status, body: await forged.json() }, { status: 400, body: { code: 'INVALID_RESUME_TOKEN' } })
+  const { paths } = await (await fetch(`${url}/docs/json`)).json() as any
+  t.match(paths['/books:watch'].get.responses['200'].content, { 'text/event-stream': {} })
+})
+
+t.test('when the service stops, streams are ended, and go on at another', async t => {
+  const { settings, collection } = await setting(t, [book(1)])
+  const [leaving, staying] = [await service(t, settings), await service(t, settings)]
+  const stream = leaving.rpc.watchBooks(booksV1.WatchBooksRequest.fromPartial({}))
+  let token = ''
+  stream.on('data', ({ resumeToken }) => { token = resumeToken || token })
+  const sse = await events(t, `${leaving.url}/books:watch`)
+  await until(async () => token !== '' && sse.id !== '', 'the snapshots')
+  const ended = once(stream, 'status') as Promise<[StatusObject]>
+  const begun = Date.now()
+  await leaving.app.close()
+  t.ok(Date.now() - begun < 4000, `${Date.now() - begun} ms`)
+  t.equal((await ended)[0].code, status.OK)
+  await sse.ended
+  await collection.insertOne(book(2))
+  const next = staying.rpc.watchBooks(booksV1.WatchBooksRequest.fromPartial({ resumeToken: token }))
+  t.teardown(() => next.cancel())
+  next.on('error', () => {})
+  const [message] = await once(next, 'data')
+  t.match(message, { snapshotBegins: false, books: [{ id: id(2) }] })
+  const again = await events(t, `${staying.url}/books:watch`, { 'last-event-id': sse.id })
+  await until(async () => again.events.length === 1, 'what was missed')
+  t.match(again.events, [{ event: 'changed', data: { books: [{ id: id(2) }] } }])
+})
+
+t.test('who does not read is ended and told, the others go on; its memory is given back', async t => {
+  const { settings, collection } = await setting(t, [book(1)])
+  const { rpc, url, watchers } = await service(t, settings)
+  const slow = rpc.watchBooks(booksV1.WatchBooksRequest.fromPartial({}))
+  let token = ''
+  slow.on('data', ({ resumeToken }) => { token = resumeToken || token })
+  const sse = await events(t, `${url}/books:watch`)
+  const quick = rpc.watchBooks(booksV1.WatchBooksRequest.fromPartial({}))
+  t.teardown(() => quick.cancel())
+  quick.on('error', () => {})
+  let told = 0
+  quick.on('data', ({ books }) => { told += books.length })
+  await until(async () => token !== '' && sse.id !== '' && told === 1, 'the snapshots')
+  slow.pause()
+  sse.response.pause()
+  const error = once(slow, 'error').then(([error]) => error, error => error)
+  const description = 'x'.repeat(50_000)
+  for (let n = 0; n < 300; n++) await collection.replaceOne({ _id: id(n % 20) }, { version: n + 2, title: 'Large', authors: ['Jane Austen'], description } as never, { upsert: true })
+  await until(async () => await watchers() === 1, 'the slow ones to be ended')
+  slow.resume()
+  t.match(await error, { code: status.RESOURCE_EXHAUSTED, details: /go on with the last resume token/ })
+  sse.response.resume()
+  await sse.ended
+  const before = told
+  await collection.insertOne(book(100))
+  await until(async () => told > before, 'the quick one to go on')
+  const again = rpc.watchBooks(booksV1.WatchBooksRequest.fromPartial({ resumeToken: token }))
+  t.teardown(() => again.cancel())
+  again.on('error', () => {})
+  t.match((await once(again, 'data'))[0], { snapshotBegins: false })
+})
+
+t.test('who says nothing is told from where to go on, though nothing happens', async t => {
+  const { settings, collection } = await setting(t, [book(1)])
+  const { rpc } = await service(t, settings)
+  const stream = rpc.watchBooks(booksV1.WatchBooksRequest.fromPartial({ language: 'none' }))
+  t.teardown(() => stream.cancel())
+  stream.on('error', () => {})
+  const tokens: string[] = []
+  stream.on('data', ({ resumeToken, books, removedIds }) => {
+    t.same([books, removedIds], [[], []])
+    if (resumeToken !== '') tokens.push(resumeToken)
+  })
+  await until(async () => tokens.length === 1, 'the snapshot')
+  await collection.insertOne(book(2)) // not of its filter
+  await until(async () => tokens.length > 1, 'a token')
+  t.not(tokens.at(-1), tokens[0])
+})
+
+t.test('as many as a process takes, and no more; those that leave make room', async t => {
+  const { settings } = await setting(t, [book(1)])
+  const { rpc, watchers } = await service(t, settings)
+  const open = () => {
+    const stream = rpc.watchBooks(booksV1.WatchBooksRequest.fromPartial({}))
+    stream.on('error', () => {}).resume()
+    return stream
+  }
+  const clients = Array.from({ length: 3 }, () => new booksV1.BookQueryServiceClient(rpc.getChannel().getTarget().replace(/^dns:/, ''), credentials.createInsecure(), { 'grpc.use_local_subchannel_pool': 1 }))
+  t.teardown(() => { for (const client of clients) client.close() })
+  const streams = clients.flatMap(client => Array.from({ length: 667 }, () => client.watchBooks(booksV1.WatchBooksRequest.fromPartial({})).on('error', () => {}).resume())).slice(0, 2000)
+  await until(async () => await watchers() === 2000, 'all to watch')
+  const more = open()
+  t.match(await new Promise(resolve => more.on('status', resolve)), { code: status.RESOURCE_EXHAUSTED })
+  for (const stream of streams.slice(0, 100)) stream.cancel()
+  await until(async () => await watchers() <= 1900, 'room')
+  const another = open()
+  t.teardown(() => another.cancel())
+  await once(another, 'data')
+  for (const stream of streams) stream.cancel()
+  await setTimeout(100)
+})
