@@ -1,6 +1,6 @@
 /** One change stream of a read model for all who watch it in this process, and none while nobody does. */
 import { isDeepStrictEqual } from 'node:util'
-import type { Db, Timestamp } from 'mongodb'
+import { Timestamp, type Db } from 'mongodb'
 import { openChanges, type Changes, type Step } from './changes.ts'
 import type { Before } from './pending.ts'
 import { makeRecent } from './recent.ts'
@@ -37,15 +37,17 @@ const isRepeated = ({ after }: Step, before: Before): boolean => before.known &&
 export function makeFeed (db: Db, collection: string): Feed {
   const followers = new Set<Follower>()
   const recent = makeRecent()
-  let position: Position = ''
-  let gone: Timestamp
-  let lagSeconds = 0
+  let [position, gone, lagSeconds]: [Position, Timestamp, number] = ['', new Timestamp(0n), 0]
   let opening: Promise<Changes> | undefined
 
   const beforeOf = (step: Step): Before => {
     if (step.id !== undefined) return recent.replace({ ...step, id: step.id })
     recent.clear()
     return { known: false }
+  }
+  const join = (follower: Follower) => {
+    followers.add(follower)
+    return () => { followers.delete(follower) }
   }
   const run = async (changes: Changes) => {
     try {
@@ -93,12 +95,9 @@ export function makeFeed (db: Db, collection: string): Feed {
         if (opening === mine) opening = undefined
         throw error
       }
-      return () => { followers.delete(follower) }
+      return join(follower)
     },
-    join (follower) {
-      followers.add(follower)
-      return () => { followers.delete(follower) }
-    },
+    join,
     async close () {
       const changes = await opening?.catch(() => undefined)
       await changes?.close().catch(() => {})
