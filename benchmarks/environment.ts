@@ -32,7 +32,7 @@ export interface Contender {
   /** Host and port of its gRPC server, if it has one. */
   readonly grpc: string
   readonly pid: number
-  /** A figure of its /metrics, summed over its labels. */
+  /** A figure of its /metrics, summed over its labels if it is named without. */
   metric (name: string): Promise<number>
   /** All of them at one moment: each asking costs the process a millisecond. */
   metrics (): Promise<(name: string) => number>
@@ -148,6 +148,6 @@ async function answers (url: string): Promise<boolean> {
 }
 
 function sum (metrics: string, name: string): number {
-  const lines = metrics.split('\n').filter(line => line.startsWith(`${name} `) || line.startsWith(`${name}{`))
+  const lines = metrics.split('\n').filter(line => line.startsWith(`${name} `) || (!name.includes('{') && line.startsWith(`${name}{`)))
   return lines.reduce((total, line) => total + Number(line.slice(line.lastIndexOf(' '))), 0)
 }

@@ -1,5 +1,6 @@
 /** The four apps as a scenario uses them, and how far the projector has got. */
 import { setTimeout } from 'node:timers/promises'
+import { modules } from '@bifold/modules'
 import type { Contender, Environment, Stores } from './environment.ts'
 
 export interface Pipeline { readonly gateway: Contender, readonly relay: Contender, readonly projector: Contender, readonly query: Contender }
@@ -21,3 +22,10 @@ export async function untilDrained ({ relay, projector }: Pick<Pipeline, 'relay'
     await setTimeout(50)
   }
 }
+
+/** The read models that show books; the first is the catalogue. */
+export const ofBooks: readonly string[] = modules.flatMap(({ projections }) => projections).filter(({ on }) => 'BookAdded' in on).map(({ collection }) => collection)
+
+/** How many events the projector has applied to the read model that is furthest behind. */
+export const applied = (figure: (name: string) => number, readModels = ofBooks): number =>
+  Math.min(...readModels.map(readModel => figure(`bifold_projector_events_total{read_model="${readModel}"}`)))

@@ -6,7 +6,7 @@ import { sample } from '../books.ts'
 import { latenciesOf, makeHistogram } from '../load/latencies.ts'
 import { runHttp } from '../load/http.ts'
 import { runVisible } from '../load/visible.ts'
-import { pipelineOf, untilDrained, type Pipeline } from '../pipeline.ts'
+import { applied, pipelineOf, untilDrained, type Pipeline } from '../pipeline.ts'
 import { number, tenth, whole, type Bench, type Chart, type Scenario } from '../scenario.ts'
 import { addBooks } from './writes.ts'
 
@@ -89,13 +89,13 @@ const distribution = (title: string, rates: readonly number[], histograms: reado
 /** Offers the rate that is to be sustained, and looks how far the read models are behind. */
 async function sustain ({ say }: Bench, { gateway, projector }: Pipeline, durationMs: number) {
   say(`${number(sustained)} commands/s`)
-  const [commands, events] = [await gateway.metric('bifold_commands_total'), await projector.metric('bifold_projector_events_total')]
+  const [commands, events] = [await gateway.metric('bifold_commands_total'), applied(await projector.metrics())]
   const points: [number, number][] = []
   const begun = performance.now()
   const load = autocannon({ url: gateway.url, requests: addBooks as autocannon.Request[], connections, duration: durationMs / 1000, overallRate: sustained })
   const done = load.then(() => true)
   while (!await Promise.race([done, setTimeout(sampleMs, false)])) {
-    const projected = await projector.metric('bifold_projector_events_total') - events
+    const projected = applied(await projector.metrics()) - events
     points.push([tenth((performance.now() - begun) / 1000), Math.max(0, await gateway.metric('bifold_commands_total') - commands - projected)])
   }
   const seconds = (performance.now() - begun) / 1000

@@ -8,6 +8,7 @@ import { keepLetters, type Letter, type Parked } from './letters.ts'
 import { openNotes, unshown, writeNotes, type Notebook } from './notes.ts'
 import { adopt, asReplace, headIn, parking, plan, type Plan, type Stretch } from './plan.ts'
 import { inTransaction } from './transaction.ts'
+import { inTurn } from './turn.ts'
 
 /** How far a projection has got in a partition. */
 export interface Checkpoint {
@@ -122,7 +123,7 @@ interface Move {
 
 async function commit (target: Target, { from, to, events, plan, change = each => each }: Move) {
   const { db, projection } = target
-  await inTransaction(db, async session => {
+  await inTurn(projection, async () => await inTransaction(db, async session => {
     // First the fence: who has lost the partition stops before it writes.
     if (from === undefined) {
       const { upsertedCount } = await checkpoints(db).updateOne({ _id: to._id }, { $setOnInsert: to }, { upsert: true, session })
@@ -138,7 +139,7 @@ async function commit (target: Target, { from, to, events, plan, change = each =
     await write(db, session, projection, changes)
     await writeNotes(db, session, projection, notebook.written(), unshown(planned.versions, changes))
     await keepLetters(db, session, planned.letters, headIn(target, planned))
-  })
+  }))
 }
 
 /** Writes folded changes, within a transaction. */

@@ -19,8 +19,8 @@ export interface ConsumeOptions {
   readonly declared: ReadonlySet<string>
   readonly signal: AbortSignal
   readonly log: FastifyBaseLogger
-  /** Told what was applied. */
-  readonly applied: (events: number, deadLetters: number) => void
+  /** Told what was applied to a read model. */
+  readonly applied: (projection: AnyProjection, events: number, deadLetters: number) => void
   /** Told of versions that do not follow each other. */
   readonly disordered: (found: OrderBreak) => void
   /** Told of a read model that was built by another version of its projection: it is left alone. */

@@ -24,7 +24,7 @@ export default fp<ProjectionsOptions>(async (app, { modules, url, topic, lagMaxS
   const projections = kept(projectionsOf(modules), readModels)
   const declared = eventTypesOf(modules)
   const registers = [metricsOf(app)]
-  const events = new Counter({ name: 'bifold_projector_events_total', help: 'Events that were applied', registers })
+  const events = new Counter({ name: 'bifold_projector_events_total', help: 'Events that were applied to a read model', labelNames: ['read_model'], registers })
   const letters = new Counter({ name: 'bifold_projector_dead_letters_total', help: 'Messages that were kept as dead letters', registers })
   const breaks = new Counter({ name: 'bifold_projector_order_breaks_total', help: 'Events whose version did not follow the one before', registers })
   observeLetters(app, registers)
@@ -64,8 +64,8 @@ export default fp<ProjectionsOptions>(async (app, { modules, url, topic, lagMaxS
       declared,
       signal: AbortSignal.any([signal, changed.signal]),
       log: app.log,
-      applied (count, dead) {
-        events.inc(count)
+      applied ({ collection }, count, dead) {
+        if (count > 0) events.inc({ read_model: collection }, count)
         letters.inc(dead)
       },
       disordered (found) {

@@ -75,7 +75,7 @@ export async function project (options: ConsumeOptions, partition: number, messa
     if (another) throw await forget(db, projection, `Partition ${partition} is of another topic than ${projection.collection} has read`)
     const { checkpoint, letters } = await apply({ db, projection, parked }, withoutRepeats(stretch), from)
     at.byProjection.set(projection, { checkpoint, parked })
-    applied(stretch.events.length + stretch.unreadable.length - letters.length, letters.length)
+    applied(projection, stretch.events.length + stretch.unreadable.length - letters.length, letters.length)
     tell(options, partition, letters)
   }))
   at.start = next
