@@ -26,6 +26,8 @@ export function makeHub (db: Db, collection: string, watching: () => number): Hu
   const everybody = () => [...groups.values()].flatMap(({ members }) => [...members] as Inside[])
   const flush = () => {
     for (const group of groups.values()) group.flush({ after: feed.position }, silenceMs)
+    clearTimeout(timer)
+    if (unfollow === undefined) return // the last has left on the way: it was too slow
     timer = setTimeout(flush, Math.max(paceMs.least, Math.min(paceMs.most, watching() * paceMs.perWatcher)))
   }
   const follower: Follower = {
@@ -66,6 +68,7 @@ export function makeHub (db: Db, collection: string, watching: () => number): Hu
       return () => leave(subject, member)
     },
     async close () {
+      unfollow = undefined
       clearTimeout(timer)
       await feed.close()
     }

@@ -10,8 +10,8 @@ export interface Outlet {
 export interface Sink {
   /** @throws WatcherTooSlow */
   send (message: Uint8Array): void
-  /** Resolves when little waits. @throws WatcherTooSlow */
-  drained (): Promise<void>
+  /** Resolves when little waits. @throws WatcherTooSlow, or the signal's reason: who is gone takes nothing more */
+  drained (signal: AbortSignal): Promise<void>
 }
 
 const bytesMax = 1024 * 1024 // 7 s of 500 changes/s of usual books
@@ -42,12 +42,17 @@ export function makeSinks () {
           if (unsent < littleBytes) wake()
         })
       },
-      async drained () {
+      async drained (signal) {
         if (unsent < littleBytes || closed) return
         const { promise, resolve, reject } = Promise.withResolvers<void>()
         const timer = setTimeout(() => reject(new WatcherTooSlow()), patienceMs)
+        const gone = () => reject(signal.reason)
         wake = resolve
-        await promise.finally(() => clearTimeout(timer))
+        signal.addEventListener('abort', gone)
+        await promise.finally(() => {
+          clearTimeout(timer)
+          signal.removeEventListener('abort', gone)
+        })
       },
       close () {
         if (closed) return

@@ -134,7 +134,7 @@ async function tellSnapshot ({ hub: { db, collection, feed }, subject: { where, 
   let floor
   for await (const { documents, time } of readSnapshot(db, collection, where, gone, signal)) {
     sink.send(encode({ begins, changed: documents, removed: [], resumeToken: '' }))
-    await sink.drained()
+    await sink.drained(signal)
     begins = false
     floor = time
   }
@@ -161,7 +161,7 @@ async function catchUp ({ hub: { db, collection, feed }, subject, sink, signal }
       isThere = reached.after >= goal || (step === undefined && timeOf(reached.after).greaterThanOrEqual(gone))
       if (isFull(pending)) {
         sink.send(messageOf(subject, pending, reached))
-        await sink.drained()
+        await sink.drained(signal)
       }
     }
   } finally {
