@@ -71,7 +71,11 @@ export function makeLanes ({ topic, open: openAt, holding, log }: LanesOptions, 
     const isGone = () => lanes.get(partition)?.lane !== lane
     if (isGone()) return
     log.warn({ partition, reason }, 'the partition is begun again')
-    consumer.pause(only(partition))
+    try {
+      consumer.pause(only(partition))
+    } catch (error) {
+      return failed(error) // it is being disconnected, and then knows no partitions any more
+    }
     inTurn(async () => {
       if (isGone()) return
       await close(partition)
