@@ -12,10 +12,11 @@ import { question } from './scenarios/question.ts'
 import { reads } from './scenarios/reads.ts'
 import { tokens } from './scenarios/tokens.ts'
 import { visible } from './scenarios/visible.ts'
+import { watch } from './scenarios/watch.ts'
 import { writes } from './scenarios/writes.ts'
 import type { Plan, Section } from './scenario.ts'
 
-const scenarios = [writes, keys, bulk, reads, tokens, question, visible, drain, growth]
+const scenarios = [writes, keys, bulk, reads, tokens, question, visible, drain, growth, watch]
 
 // Three rounds are the least that have a median; a run of all stays under 30 minutes, a quick one under 4.
 const plans = { full: { warmupMs: 2000, roundMs: 4000, rounds: 3 }, quick: { warmupMs: 500, roundMs: 800, rounds: 3 } } satisfies Record<string, Plan>

@@ -205,7 +205,7 @@ t.test('slow lists do not hold up point reads', async t => {
   // A list as the service makes it, on its own connections, of a filter that takes its time: more of them than there are connections.
   const slow = Array.from({ length: 30 }, async () => {
     await makeReader({ model: makeReadModel(mongoOf(app), 'books'), indexes: [], turns, points: undefined as never, freshness: undefined as never }, { deadline: Date.now() + 20_000, tokens: [], gone: () => false, onEnd () {} })
-      .page({ where: { $where: 'sleep(200) || true' }, order: { _id: 1 }, size: 10, token: '' })
+      .page({ where: { $where: 'sleep(500) || true' }, order: { _id: 1 }, size: 10, token: '' })
     listed++
   })
   await setTimeout(100) // they are on their way
