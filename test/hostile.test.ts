@@ -52,6 +52,7 @@ t.test('the OpenAPI documents, fuzzed', async t => {
   await works(t, line)
   for (const [name, url] of [['gateway', line.gateway], ['query', line.query]]) {
     const { all, exitCode } = await execa('python3', ['-m', 'schemathesis.cli', 'run', `${url}/docs/json`, '--seed', '7', '--max-examples', String(examples), '--no-color', '--continue-on-failure',
+      '--exclude-path-regex', ':watch$', // an answer without an end is none for it: plugins/queries/live/streams.test.ts asks what is wrong there
       '--checks', 'not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,response_schema_conformance'], { env: { PYTHONPATH: `${PYTHONPATH}:${import.meta.dirname}/fuzzer`, SCHEMATHESIS_HOOKS: 'ndjson', PYTHONDONTWRITEBYTECODE: '1' }, cwd: t.testdir(), all: true, reject: false, timeout: 120_000 })
     t.equal(exitCode, 0, `${name}: ${all.slice(-6000)}`)
     t.match(all, /\d{3,} generated/, `${name} was asked hundreds of times`)

@@ -71,13 +71,9 @@ export function makeLanes ({ topic, open: openAt, holding, log }: LanesOptions, 
     const isGone = () => lanes.get(partition)?.lane !== lane
     if (isGone()) return
     log.warn({ partition, reason }, 'the partition is begun again')
-    try {
-      consumer.pause(only(partition))
-    } catch (error) {
-      return failed(error) // it is being disconnected, and then knows no partitions any more
-    }
     inTurn(async () => {
       if (isGone()) return
+      consumer.pause(only(partition)) // throws, if the consumer is being disconnected
       await close(partition)
       await open(partition, assigned)
     }).catch(failed)
