@@ -29,6 +29,7 @@ async function projector (t: Test, projections: readonly AnyProjection[]) {
     topic,
     groupId: topic,
     projections,
+    first: true,
     declared: new Set(['Counted', 'Lent']),
     signal: ending.signal,
     log: { info () {}, debug () {}, warn () {}, error () {} } as never,

@@ -66,6 +66,7 @@ function follow (options: RebuildOptions, builds: readonly Build[]) {
     groupId,
     projections: builds.map(({ next }) => next),
     declared,
+    first: true,
     signal: AbortSignal.any([options.signal, ending.signal]),
     log,
     applied () {},
