@@ -29,7 +29,6 @@ async function projector (t: Test, projections: readonly AnyProjection[]) {
     topic,
     groupId: topic,
     projections,
-    first: true,
     declared: new Set(['Counted', 'Lent']),
     signal: ending.signal,
     log: { info () {}, debug () {}, warn () {}, error () {} } as never,

@@ -15,8 +15,6 @@ export interface ConsumeOptions {
   /** Kafka's name for those who share the partitions. */
   readonly groupId: string
   readonly projections: readonly AnyProjection[]
-  /** Of several that read the topic side by side, one: it audits the order, and keeps what nobody can read. */
-  readonly first: boolean
   /** The types of all events that modules declare. */
   readonly declared: ReadonlySet<string>
   readonly signal: AbortSignal

@@ -39,7 +39,7 @@ export default fp<ProjectionsOptions>(async (app, { modules, url, topic, lagMaxS
     throw new Error(`${collection} was built by version ${found} of its projection, and this projector has version ${version}: ${found < version ? 'run "npm run rebuild"' : 'a newer one is to take its place'}`)
   })
   const others = new Map<AnyProjection, number>()
-  const held = new Map<string, Held>() // by kind and partition
+  const held = new Map<number, Held>()
   observeLag(app, { topic, projections, held, lagMaxSeconds })
   backgroundOf(app)('projector', async ({ signal, ready }) => {
     held.clear()
@@ -54,18 +54,14 @@ export default fp<ProjectionsOptions>(async (app, { modules, url, topic, lagMaxS
       anyChanged(db, projections, others).then(found => { if (found) changed.abort() }, () => {})
       removeOld(db, projections, graceMs).catch(() => {}) // the next look tries again
     }, lookMs)
-    // Side by side: those whose documents several partitions share take turns, and hold up no others.
-    const kinds = [projections.filter(({ notes }) => notes === undefined), projections.filter(({ notes }) => notes !== undefined)].filter(({ length }) => length > 0)
-    let beginning = kinds.length
-    const reading = kinds.map(async (kind, index) => await consume({
+    await consume({
       db,
       kafka: kafkaOf(app),
       admin,
       topic,
-      groupId: groupOf(db, topic, kind, readModels),
-      projections: kind,
+      groupId: groupOf(db, topic, projections, readModels),
+      projections,
       declared,
-      first: index === 0,
       signal: AbortSignal.any([signal, changed.signal]),
       log: app.log,
       applied ({ collection }, count, dead) {
@@ -78,15 +74,10 @@ export default fp<ProjectionsOptions>(async (app, { modules, url, topic, lagMaxS
       },
       leftOut (projection, version) { others.set(projection, version) },
       holding (partition, now) {
-        if (now === undefined) held.delete(`${index}/${partition}`)
-        else held.set(`${index}/${partition}`, now)
+        if (now === undefined) held.delete(partition)
+        else held.set(partition, now)
       }
-    }, () => { if (--beginning === 0) ready() }))
-    // All of them end with the first that fails, and are begun again together.
-    for (const one of reading) one.catch(() => changed.abort())
-    await Promise.allSettled(reading)
-    clearInterval(looking)
-    await Promise.all(reading)
+    }, ready).finally(() => clearInterval(looking))
   })
 }, { name: 'projections', dependencies: ['kafka', 'mongo'] })
 
@@ -104,7 +95,7 @@ function kept (projections: readonly AnyProjection[], readModels: string): reado
 
 /** Projectors of other versions or of other read models share no partitions: each kind has all of them, and works when its read model is there. */
 const groupOf = (db: Db, topic: string, projections: readonly AnyProjection[], readModels: string) =>
-  [`bifold-projector.${db.databaseName}.${topic}`, ...projections.some(({ notes }) => notes !== undefined) ? ['notes'] : [], ...readModels === '' ? [] : readModels.split(',').sort(), ...projections.filter(projection => versionOf(projection) > 1).map(projection => `${projection.collection}-${versionOf(projection)}`)].join('.')
+  [`bifold-projector.${db.databaseName}.${topic}`, ...readModels === '' ? [] : readModels.split(',').sort(), ...projections.filter(projection => versionOf(projection) > 1).map(projection => `${projection.collection}-${versionOf(projection)}`)].join('.')
 
 /** One that was left out has become ours, or one of ours is gone, as after the loss of MongoDB. */
 async function anyChanged (db: Db, projections: readonly AnyProjection[], others: ReadonlyMap<AnyProjection, number>): Promise<boolean> {
@@ -139,7 +130,7 @@ function observeLetters (app: FastifyInstance, registers: Registry[]) {
 
 const measureMs = 2000 // longer than healthy servers take
 
-interface Observed { topic: string, projections: readonly AnyProjection[], held: ReadonlyMap<string, Held>, lagMaxSeconds: number }
+interface Observed { topic: string, projections: readonly AnyProjection[], held: ReadonlyMap<number, Held>, lagMaxSeconds: number }
 
 function observeLag (app: FastifyInstance, { topic, projections, held, lagMaxSeconds }: Observed) {
   let behindSince: number | undefined

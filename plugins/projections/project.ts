@@ -47,12 +47,12 @@ async function forget (db: Db, { collection }: AnyProjection, reason: string): P
 
 /** Applies consecutive messages of a partition to each projection, and moves the positions. */
 export async function project (options: ConsumeOptions, partition: number, messages: readonly RawMessage[], at: Positions) {
-  const { db, topic, declared, first, log, applied, disordered } = options
+  const { db, topic, declared, log, applied, disordered } = options
   const projections = [...at.byProjection.keys()]
   const last = [...at.byProjection.values()].map(({ checkpoint }) => checkpoint?.sequence ?? '').sort().at(-1) ?? ''
   const { events, unreadable } = read(messages, epochOf(last))
   const next = Number(messages.at(-1)!.offset) + 1
-  for (const { envelope } of first ? events : []) {
+  for (const { envelope } of events) {
     const found = at.auditor.next(envelope)
     if (found === undefined) continue
     log.error({ partition, ...found, sequence: envelope.sequence }, 'the versions of an aggregate do not follow each other')
@@ -65,7 +65,7 @@ export async function project (options: ConsumeOptions, partition: number, messa
       topic,
       partition,
       next,
-      unreadable: first && projection === projections[0] ? unreadable.filter(({ message }) => isNew(message)) : [], // one copy, whatever the number of projections
+      unreadable: projection === projections[0] ? unreadable.filter(({ message }) => isNew(message)) : [], // one copy, whatever the number of projections
       // What this projection has applied before, and duplicates on the topic, are passed over.
       events: events.filter(({ message, envelope: { type, sequence } }) => concerns(projection, declared, type) && isNew(message) && sequence > (from?.sequence ?? ''))
     }

@@ -66,7 +66,6 @@ function follow (options: RebuildOptions, builds: readonly Build[]) {
     groupId,
     projections: builds.map(({ next }) => next),
     declared,
-    first: true,
     signal: AbortSignal.any([options.signal, ending.signal]),
     log,
     applied () {},
