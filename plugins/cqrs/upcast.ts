@@ -32,10 +32,8 @@ export function upcast<Event extends Shaped> (event: Event, type: AnyEventType, 
 export type Handlers<Event, More extends unknown[], Outcome> = Readonly<Record<string, (event: Event, ...more: More) => Outcome>>
 
 /** The same handlers, which take these modules' events of every version. */
-export function ofEveryVersion<More extends unknown[], Outcome> (modules: readonly Module[], handlers: Handlers<never, More, Outcome>): Handlers<Envelope, More, Outcome> {
-  const today = bringing(modules)
-  return Object.fromEntries(Object.entries(handlers).map(([type, handle]) => [type, (event: Envelope, ...more: More) => handle(today(event) as never, ...more)]))
-}
+export const ofEveryVersion = <More extends unknown[], Outcome>(modules: readonly Module[], handlers: Handlers<never, More, Outcome>): Handlers<Envelope, More, Outcome> =>
+  withEach(bringing(modules), handlers)
 
 /**
  * The projections of these modules, which take events of every version. One of a version that nobody here knows makes them throw:
@@ -44,8 +42,14 @@ export function ofEveryVersion<More extends unknown[], Outcome> (modules: readon
  * @example
  * projectionsOf([books]).map(({ collection }) => collection) // ['books']
  */
-export const projectionsOf = (modules: readonly Module[]): AnyProjection[] => modules.flatMap(({ projections }) => projections.map(({ notes, ...projection }) =>
-  ({ ...projection, ...notes && { notes: notesOf(bringing(modules), notes) }, on: ofEveryVersion(modules, projection.on) })))
+export function projectionsOf (modules: readonly Module[]): AnyProjection[] {
+  const today = bringing(modules)
+  return modules.flatMap(({ projections }) => projections.map(({ notes, ...projection }) =>
+    ({ ...projection, ...notes && { notes: notesOf(today, notes) }, on: withEach(today, projection.on) })))
+}
+
+const withEach = <More extends unknown[], Outcome>(today: (event: Envelope) => Envelope, handlers: Handlers<never, More, Outcome>): Handlers<Envelope, More, Outcome> =>
+  Object.fromEntries(Object.entries(handlers).map(([type, handle]) => [type, (event: Envelope, ...more: More) => handle(today(event) as never, ...more)]))
 
 /** An event that cannot be brought into today's shape needs no notes: its handler tells so. */
 const notesOf = (today: (event: Envelope) => Envelope, notes: NonNullable<AnyProjection['notes']>) => (event: Envelope): readonly string[] => {

@@ -294,3 +294,14 @@ t.test('the version of an aggregate is kept where no document shows it', async t
   await apply(client, db, shown, stretch([event(2, 'Ended', 'a', {})], 3), checkpoint)
   t.same(await notes(db, shown).find().toArray(), [{ _id: 'a', version: 3 }])
 })
+
+t.test('a projection that fails to name the notes of an event parks the aggregate of that one only', async t => {
+  const { client, db } = await mongo(t)
+  const named = (event: Moved | Ended) => {
+    if (event.id === 'a') throw new Error('a bug in the notes')
+    return [event.id]
+  }
+  const { letters: kept } = await apply(client, db, { ...sums, notes: named } as AnyProjection, stretch([event(0, 'Moved', 'a', { by: 5 }), event(1, 'Moved', 'b', { by: 1 })], 2), undefined)
+  t.match(kept, [{ aggregateId: 'a', reason: /a bug in the notes/ }])
+  t.equal(await sum(db), 1)
+})

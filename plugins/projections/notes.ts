@@ -32,17 +32,18 @@ export const notes = (db: Db, { collection }: Pick<AnyProjection, 'collection'>)
 
 /** Reads the notes that these events need, within a transaction. */
 export async function openNotes (db: Db, session: ClientSession, projection: AnyProjection, events: readonly Envelope[]): Promise<Notebook> {
-  const idsOf = (event: Envelope): readonly string[] => projection.notes?.(event as never) ?? []
-  const ids = new Set(events.flatMap(idsOf))
+  const named = new Map(projection.notes === undefined ? [] : events.map(event => [event, namedBy(projection.notes!, event)]))
+  const ids = new Set([...named.values()].flatMap(({ ids }) => ids))
   const found = ids.size === 0 ? [] : await notes(db, projection).find({ _id: { $in: [...ids] } }, { session }).toArray()
   const now = new Map(found.map(({ _id, note }): [string, Document | undefined] => [_id, note]))
   const written = new Map<string, NotedChange>()
   return {
     of (event) {
-      const seen = new Set(idsOf(event))
+      const { ids = [], fault } = named.get(event) ?? {}
+      if (fault !== undefined) throw fault
       return {
         get (id) {
-          if (!seen.has(id)) throw new Error(`the projection ${projection.collection} does not say that ${event.type} sees the note '${id}'`)
+          if (!ids.includes(id)) throw new Error(`the projection ${projection.collection} does not say that ${event.type} sees the note '${id}'`)
           if (!written.has(id)) written.set(id, 'locked')
           return now.get(id) as never
         }
@@ -56,6 +57,15 @@ export async function openNotes (db: Db, session: ClientSession, projection: Any
       }
     },
     written: () => written
+  }
+}
+
+/** The ids of the notes that an event sees. What is thrown for it is of this event, and not of those beside it: it is thrown when the event's turn comes. */
+function namedBy (notes: NonNullable<AnyProjection['notes']>, event: Envelope): { readonly ids: readonly string[], readonly fault?: unknown } {
+  try {
+    return { ids: notes(event as never) }
+  } catch (fault) {
+    return { ids: [], fault }
   }
 }
 

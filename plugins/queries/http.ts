@@ -1,7 +1,7 @@
 /** Mounts a module's queries as HTTP routes that answer the JSON of the same messages. */
 import { Type } from 'typebox'
 import type { FastifyReply, FastifyRequest, RouteOptions } from 'fastify'
-import { invalidInput, type Module } from '@bifold/cqrs'
+import { camelCase, invalidInput, type Module } from '@bifold/cqrs'
 import { responses } from '@bifold/openapi'
 import type { Answer } from './answer.ts'
 import type { Call } from './call.ts'
@@ -46,7 +46,7 @@ export function route (name: string, module: Module, answer: Answer): RouteOptio
 export function fromQuery (query: Record<string, unknown>, known: readonly [string, object][]): Record<string, unknown> {
   const schemas = new Map(known)
   return Object.fromEntries(Object.entries(query).map(([name, value]) => {
-    const field = name.replaceAll(/_([a-z])/g, (_, letter: string) => letter.toUpperCase())
+    const field = camelCase(name)
     const schema = schemas.get(field)
     if (schema === undefined) throw invalidInput('request', [{ path: `/${name}`, message: 'is not a known field' }])
     const { type, explode = true } = schema as { type?: string, explode?: boolean }

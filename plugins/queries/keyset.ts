@@ -1,7 +1,7 @@
 /** Keyset paging: where a page ended, as a token, and what comes after that. */
-import { createHash } from 'node:crypto'
 import type { Filter, Document as MongoDocument } from 'mongodb'
-import { InvalidPageToken, type Order, type Where } from '@bifold/cqrs'
+import { InvalidPageToken, type Order } from '@bifold/cqrs'
+import { readOpaque, writeOpaque } from './opaque.ts'
 
 type Value = string | number | boolean | null
 
@@ -32,24 +32,12 @@ function beyond (field: string, direction: 1 | -1, value: Value): Filter<MongoDo
   return value === null ? { [field]: { $in: [] } } : { $or: [{ [field]: { $lt: value } }, { [field]: null }] }
 }
 
-/** A token belongs to one list: with another filter or order its place means nothing. */
-export const fingerprint = (collection: string, where: Where, order: Order): string =>
-  createHash('sha256').update(JSON.stringify([collection, where, order])).digest('base64url').slice(0, 16)
-
-export function writeToken (list: string, order: Order, last: MongoDocument): string {
-  return Buffer.from(JSON.stringify([list, ...Object.keys(order).map(field => last[field] ?? null)])).toString('base64url')
-}
+export const writeToken = (list: string, order: Order, last: MongoDocument): string => writeOpaque(list, Object.keys(order).map(field => last[field] ?? null))
 
 /** @throws InvalidPageToken */
 export function readToken (token: string, list: string, order: Order): Value[] {
-  let read: unknown
-  try {
-    read = JSON.parse(Buffer.from(token, 'base64url').toString())
-  } catch {
-    throw new InvalidPageToken()
-  }
-  const [own, ...values] = Array.isArray(read) ? read : []
+  const values = readOpaque(token, list)
   // Plain values only: an object would be read as an operator.
-  if (own !== list || values.length !== Object.keys(order).length || values.some(value => typeof value === 'object' && value !== null)) throw new InvalidPageToken()
-  return values
+  if (values?.length !== Object.keys(order).length || values.some(value => typeof value === 'object' && value !== null)) throw new InvalidPageToken()
+  return values as Value[]
 }

@@ -1,6 +1,6 @@
 /** What a failed query is told over gRPC: a status, the error's code, and Google's error details for those who read them. */
 import { Metadata, type StatusObject } from '@grpc/grpc-js'
-import { grpcStatus, Internal, isDomainError, type DomainError, type FieldError } from '@bifold/cqrs'
+import { grpcStatus, Internal, isDomainError, protoName, type DomainError, type FieldError } from '@bifold/cqrs'
 import { rpc } from '@bifold/proto'
 
 const domain = 'bifold'
@@ -33,13 +33,12 @@ const any = (name: Parameters<typeof rpc.typeUrl>[0], message: { finish (): Uint
 /** The fields that were wrong, as many as there is room for. */
 function violations ({ errors = [] }: DomainError): rpc.BadRequest_FieldViolation[] {
   let room = fieldsBytesMax
-  const found = errors.map(({ path, message }) => ({ field: protoName(path), description: message }))
+  const found = errors.map(({ path, message }) => ({ field: fieldAt(path), description: message }))
   const end = found.findIndex(({ field, description }) => (room -= Buffer.byteLength(field) + Buffer.byteLength(description)) < 0)
   return end === -1 ? found : found.slice(0, end)
 }
 
 /** The name of a field in the .proto file, since that is what the caller has written: `pageToken` is `page_token`, `/ids/3` is `ids[3]`. */
-const protoName = (pointer: FieldError['path']): string =>
-  pointer.slice(1).replaceAll(/\/(\d+)/g, '[$1]').replaceAll('/', '.').replaceAll(/[A-Z]/g, letter => `_${letter.toLowerCase()}`)
+const fieldAt = (pointer: FieldError['path']): string => protoName(pointer.slice(1).replaceAll(/\/(\d+)/g, '[$1]').replaceAll('/', '.'))
 
 const cut = (text: string): string => Buffer.byteLength(text) <= messageBytesMax ? text : `${Buffer.from(text).subarray(0, messageBytesMax - 6).toString().replace(/\uFFFD+$/, '')} …`

@@ -4,8 +4,8 @@ import type { Db, Document } from 'mongodb'
 import { makeHub, type Hub } from './hub.ts'
 import { matcher } from './pending.ts'
 import { makeSinks, type Outlet } from './sink.ts'
-import { fingerprintOf } from './token.ts'
 import { watch } from './watcher.ts'
+import { fingerprint } from '../opaque.ts'
 
 /** Writes news as bytes of one transport: with the RPC's message, and what makes one of it. */
 export type Format = (type: Message<unknown>, message: (news: News<never>) => unknown) => (news: News<never>) => Uint8Array
@@ -50,8 +50,8 @@ export function makeWatches (db: Db): Watches {
         if (!fits(request)) throw invalidInput('request', fieldErrors(fits.errors))
         if (count >= watchersMax) throw new TooManyWatchers()
         const filter = where(request as never)
-        const fingerprint = fingerprintOf(view, filter)
-        const subject = { fingerprint, group: `${name} ${formatName} ${fingerprint}`, where: filter, matches: matcher(filter), encode: encode as (news: News<Document>) => Uint8Array }
+        const watched = fingerprint(view, filter)
+        const subject = { fingerprint: watched, group: `${name} ${formatName} ${watched}`, where: filter, matches: matcher(filter), encode: encode as (news: News<Document>) => Uint8Array }
         const sink = sinkOf(outlet)
         count++
         try {

@@ -1,7 +1,7 @@
 /** Resume tokens: where a watcher has got to, for any query service to go on from, and what it watches. */
-import { createHash } from 'node:crypto'
 import { Timestamp } from 'mongodb'
 import { InvalidResumeToken } from '@bifold/cqrs'
+import { readOpaque, writeOpaque } from '../opaque.ts'
 
 /** A place in the order of all changes: MongoDB's own resume token, whose text sorts in that order. */
 export type Position = string
@@ -13,26 +13,16 @@ export interface Mark {
   readonly floor?: Timestamp | undefined
 }
 
-/** What is watched: another filter has other changes. */
-export const fingerprintOf = (...what: readonly unknown[]): string => createHash('sha256').update(JSON.stringify(what)).digest('base64url').slice(0, 16)
-
-export function writeToken (watched: string, { after, floor }: Mark): string {
-  return Buffer.from(JSON.stringify([watched, after, ...floor === undefined ? [] : [floor.getHighBits(), floor.getLowBits()]])).toString('base64url')
-}
+export const writeToken = (watched: string, { after, floor }: Mark): string =>
+  writeOpaque(watched, [after, ...floor === undefined ? [] : [floor.getHighBits(), floor.getLowBits()]])
 
 /** @throws InvalidResumeToken */
 export function readToken (token: string, watched: string): Mark {
-  let read: unknown
-  try {
-    read = JSON.parse(Buffer.from(token, 'base64url').toString())
-  } catch {
-    throw new InvalidResumeToken()
-  }
-  const [own, after, high, low] = Array.isArray(read) ? read : []
-  if (own !== watched || typeof after !== 'string' || !/^82[0-9A-F]{16,2000}$/.test(after)) throw new InvalidResumeToken()
+  const [after, high, low] = readOpaque(token, watched) ?? []
+  if (typeof after !== 'string' || !/^82[0-9A-F]{16,2000}$/.test(after)) throw new InvalidResumeToken()
   if (high === undefined) return { after }
   if (!Number.isInteger(high) || !Number.isInteger(low)) throw new InvalidResumeToken()
-  return { after, floor: new Timestamp({ t: high >>> 0, i: low >>> 0 }) }
+  return { after, floor: new Timestamp({ t: high as number >>> 0, i: low as number >>> 0 }) }
 }
 
 /** When it was: a position begins with its time (a KeyString: the type 0x82, seconds, count), which changes.test.ts compares with what MongoDB tells beside it. */
