@@ -18,7 +18,8 @@ const record = fc.record({
   timestampDelta: fc.integer({ min: -100_000, max: 100_000_000 }),
   key: fc.option(bytes),
   value: fc.option(fc.oneof(bytes, fc.nat({ max: 100_000 }).map(size => Buffer.alloc(size, 'x')))),
-  headers: fc.dictionary(fc.string({ unit: 'grapheme' }), fc.oneof(bytes, fc.array(bytes, { minLength: 1, maxLength: 3 })), { noNullPrototype: true })
+  // Of a header with the name of what every object has, kafkajs takes that for its first value: the last test says what we do.
+  headers: fc.dictionary(fc.string({ unit: 'grapheme' }).filter(name => !(name in {})), fc.oneof(bytes, fc.array(bytes, { minLength: 1, maxLength: 3 })), { noNullPrototype: true })
 })
 
 t.test('a record is written as kafkajs writes it', async t => {
@@ -52,5 +53,16 @@ t.test('a header is not taken for that of the record before, whatever its bytes 
     const from = new kafkajs.Decoder(encode({ headers: { [name]: 'x' } }).buffer)
     from.readVarInt()
     t.same(Object.keys(decode(from, batch).headers), [name])
+  }
+})
+
+t.test('a header with the name of what every object has is a header like others', async t => {
+  for (const name of ['__proto__', 'constructor', 'toString']) {
+    for (const value of ['x', ['x', 'y']]) {
+      const headers = Object.defineProperty({}, name, { value, enumerable: true }) as Record<string, string>
+      const from = new kafkajs.Decoder(encode({ headers }).buffer)
+      from.readVarInt()
+      t.strictSame(Object.entries(decode(from, { firstOffset: '0', firstTimestamp: '0', magicByte: 2 }).headers), [[name, value]])
+    }
   }
 })

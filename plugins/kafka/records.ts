@@ -108,8 +108,10 @@ class ReadRecord {
     for (let index = 0; index < count; index++) {
       const name = reader.name(index)
       const content = reader.text()
-      const before = headers[name]
-      headers[name] = before === undefined ? content : [before, content].flat() as string[]
+      const value = Object.hasOwn(headers, name) ? [headers[name], content].flat() as string[] : content
+      // Assigned, it would become the prototype of the headers.
+      if (name === '__proto__') Object.defineProperty(headers, name, { value, enumerable: true, configurable: true, writable: true })
+      else headers[name] = value
     }
     return headers
   }
