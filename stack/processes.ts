@@ -1,4 +1,4 @@
-/** The servers' processes: started in sessions of their own, found again by pid and start time, stopped within bounds. */
+/** The servers' processes: started to outlive who starts them, found again by pid and start time, stopped within bounds. */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { open, readdir, readFile, readlink, rename, rm, stat, writeFile } from 'node:fs/promises'
@@ -8,6 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { execa } from 'execa'
 import type { Folder } from './folder.ts'
 import { StackError, type Program } from './server.ts'
+import { atTerminal } from './terminal.ts'
 
 const linux = process.platform === 'linux'
 // 30 s: a clean stop takes 1 to 3 s; a database that is checkpointing on a slow disk may take more.
@@ -24,7 +25,7 @@ export async function launch (folder: Folder, program: Program): Promise<void> {
   try {
     const child = spawn(program.command, program.args, {
       cwd: '/', // Whoever the program runs as can enter it, and no folder is kept from being unmounted.
-      detached: true, // A session of its own: Ctrl-C in this terminal is not for the server.
+      detached: atTerminal(), // Ctrl-C there is not for the server.
       stdio: ['ignore', log.fd, log.fd],
       env: { ...process.env, ...program.env },
       ...program.user && { uid: program.user.uid, gid: program.user.gid }

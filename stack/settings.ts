@@ -25,7 +25,9 @@ export const postgresSettings = {
 export const kafkaSettings = {
   'auto.create.topics.enable': 'false', // a misspelt topic is an error, not a new topic
   'group.initial.rebalance.delay.ms': '0', // a local group has no late comers worth 3 s of waiting
-  'broker.session.timeout.ms': '3000', // a killed broker is back after 3 s instead of 9
+  'broker.session.timeout.ms': '5000', // a killed broker is back after 5 s instead of 9
+  'broker.heartbeat.interval.ms': '500', // ten in a session: on a busy machine one that comes late must not take the leadership of all partitions away
+  'offsets.topic.num.partitions': '6', // a handful of groups; the usual 50 take seconds to make, and again when the broker is back
   'num.partitions': '6',
   'transaction.state.log.num.partitions': '1', // only relays have transactional ids; the usual 50 take seconds to make at the first start
   'log.retention.hours': '168'

@@ -112,7 +112,7 @@ t.test('servers that are away', async t => {
   t.teardown(async () => await db.destroy())
   const watched = watch(t, all)
   const load = all.load({ clients: 24, restMs: 5 })
-  const calls = callAll(all, { callers: 2, restMs: 20 })
+  const calls = callAll(t, all, { callers: 2, restMs: 20 })
   await setTimeout(3000) // the load as it is in good times
   const to = (name: Seen['to']) => load.seen.filter(request => request.to === name)
   const failedCalls = (outage: Outage) => within(outage, calls.failed)

@@ -47,7 +47,7 @@ export interface Settings {
 
 const testStack = '.stack-test'
 
-const waitMs = 30_000 // on a busy machine; a healthy pipeline takes milliseconds
+const waitMs = 60_000 // for what will not come, on a machine that others keep busy; a healthy pipeline takes milliseconds
 
 /** Waits until `probe` gives something other than undefined or false; rejects with its last error. */
 export async function until<T> (probe: () => Promise<T | undefined | false>, what = 'the condition'): Promise<T> {

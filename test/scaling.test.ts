@@ -56,7 +56,7 @@ t.test('resized, and killed, under load', async t => {
     t.teardown(() => client.close())
     return client
   }
-  const calls = callAll({ books }, { callers: 8, restMs: 15 })
+  const calls = callAll(t, { books }, { callers: 8, restMs: 15 })
 
   for (const counts of [{ projector: 1 }, { gateway: 1 }, { query: 1 }, { projector: 3 }, { gateway: 2, query: 2 }, { gateway: 1, projector: 2, query: 1 }, full]) {
     await setTimeout(workMs)

@@ -30,7 +30,7 @@ function client (path: string, service: string, port: number) {
 async function roll (t: Test, settings: Settings, counts: Counts) {
   const all = await system(t, settings, counts)
   const running = all.load(load)
-  const calls = callAll(all, { callers: 12, restMs: 1 })
+  const calls = callAll(t, all, { callers: 12, restMs: 1 })
   for (const member of all.members) {
     await setTimeout(500) // some work between two restarts
     const { exitCode, tookMs } = await member.stop()

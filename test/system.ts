@@ -109,13 +109,20 @@ async function member (t: Test, app: AppName, settings: Settings): Promise<Membe
     },
     async start ({ ready = true } = {}) {
       running = await startProcess(t, app, own, main)
-      await until(async () => ready ? (await fetch(`${url}/health/ready`)).ok : (await fetch(`${url}/health/live`)).ok, `${app} to be ready`)
+      await until(async () => await answersWell(`${url}/health/${ready ? 'ready' : 'live'}`), `${app} to be ready`)
     }
   }
 }
 
-/** Asks for books over gRPC, one call after the other on each connection, until it is stopped; tells what was no answer. */
-export function callAll (system: Pick<System, 'books'>, { callers, restMs }: { callers: number, restMs: number }) {
+/** @throws what it answered, if that is not well */
+async function answersWell (url: string): Promise<true> {
+  const response = await fetch(url)
+  if (!response.ok) throw new Error(await response.text())
+  return true
+}
+
+/** Asks for books over gRPC, one call after the other on each connection, until it is stopped or the test ends; tells what was no answer. */
+export function callAll (t: Test, system: Pick<System, 'books'>, { callers, restMs }: { callers: number, restMs: number }) {
   const failed: { begun: number, ended: number, error: Error }[] = []
   let answered = 0
   const stopping = new AbortController()
@@ -132,12 +139,14 @@ export function callAll (system: Pick<System, 'books'>, { callers, restMs }: { c
       await new Promise(resolve => setTimeout(resolve, restMs))
     }
   }))
+  const stop = async () => {
+    stopping.abort()
+    await done
+  }
+  t.teardown(stop)
   return {
     failed,
     get answered () { return answered },
-    async stop () {
-      stopping.abort()
-      await done
-    }
+    stop
   }
 }

@@ -102,7 +102,9 @@ t.test('through the switches of rebuilds, while others write', async t => {
       const list = await read(line, '/books?orderBy=id desc&pageSize=10', tokenOf(revised))
       const withdrawn = await line.send('DELETE', `/books/${id}`)
       const gone = await read(line, `/books/${id}`, tokenOf(withdrawn))
-      reads += 3
+      const answered = [one, list, gone].filter(({ status }) => status !== 504) // a deadline says nothing of what is shown
+      reads += answered.length
+      if (answered.length < 3) continue
       if (one.body.version !== 2) faults.push(`one: ${one.status} ${JSON.stringify(one.body)}`)
       if (!list.body.books?.some((book: { id: string, version: number }) => book.id === id && book.version === 2)) faults.push(`list: ${list.status}`)
       if (gone.status !== 404) faults.push(`gone: ${gone.status} ${JSON.stringify(gone.body)}`)

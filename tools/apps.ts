@@ -6,6 +6,7 @@ import { dirname } from 'node:path'
 import { setTimeout as setTimer } from 'node:timers'
 import { setTimeout } from 'node:timers/promises'
 import { keepRunning } from '@bifold/service'
+import { atTerminal } from '@bifold/stack/terminal'
 
 export const appNames = ['gateway', 'relay', 'projector', 'query'] as const
 export type AppName = typeof appNames[number]
@@ -56,9 +57,9 @@ export function runApp (name: AppName, { env, log, label, main = `apps/${name}/m
   const stopping = new AbortController()
   let child: ReturnType<typeof start> | undefined
 
-  // Its own process group, so that Ctrl-C reaches it once, through us; by the IPC channel it knows when we are gone.
+  // Ctrl-C reaches it once, through us; by the IPC channel it knows when we are gone.
   const start = () => spawn(process.execPath, [...nodeFlags(name), main], {
-    env: { ...process.env, ...env, LISTEN_FDS: String(sockets.length) }, detached: true, stdio: ['ignore', 'pipe', 'pipe', ...sockets, 'ipc']
+    env: { ...process.env, ...env, LISTEN_FDS: String(sockets.length) }, detached: atTerminal(), stdio: ['ignore', 'pipe', 'pipe', ...sockets, 'ipc']
   })
 
   const once = async () => {

@@ -22,7 +22,7 @@ interface Counted {
 export const authorStatistics = projection<BookEvent, AuthorView, Counted>({
   collection: 'authorStatistics',
   indexes: [{ books: 1, _id: 1 }],
-  notes: ({ type, id }) => type === 'BookAdded' ? [] : [id],
+  notes: ({ id }) => [id],
   on: {
     BookAdded ({ id, record }) {
       const now = counted(id, record)

@@ -1,6 +1,6 @@
 /** The read model of both domains: each listed book with whether it can be borrowed, and how often it was. */
 import { lendingV1 } from '@bifold/proto'
-import { note, projection, remove, replace, type Change, type NoteChange, type Notes } from '@bifold/cqrs'
+import { insert, note, projection, remove, replace, type Change, type NoteChange, type Notes } from '@bifold/cqrs'
 import type { BookEvent } from '../books/shared.ts'
 import type { LoanEvent } from './loan.ts'
 
@@ -37,14 +37,15 @@ const learn = (event: Event, notes: Notes<Known>, change: (known: Known) => Part
   const id = bookOf(event)
   const before = notes.get(id) ?? { _id: id, withdrawn: false, loans: 0, open: {} }
   const known = { ...before, ...change(before) }
-  return [note(known), ...entry(known)]
+  return [note(known), ...entry(known, before.book === undefined)]
 }
 
-const entry = ({ _id, book, withdrawn, loans, open }: Known): Change<EntryView>[] => {
+const entry = ({ _id, book, withdrawn, loans, open }: Known, isNew: boolean): Change<EntryView>[] => {
   if (book === undefined) return []
   if (withdrawn) return [remove(_id)]
   const [dueOn] = Object.values(open).sort()
-  return [replace({ _id, ...book, available: dueOn === undefined, loans, ...dueOn === undefined ? {} : { dueOn } })]
+  const view = { _id, ...book, available: dueOn === undefined, loans, ...dueOn === undefined ? {} : { dueOn } }
+  return [isNew ? insert(view) : replace(view)]
 }
 
 const described = ({ version, record: { title, authors } }: BookEvent) => ({ book: { version, title, authors } })

@@ -60,6 +60,17 @@ t.test('a projector that lost its partition is fenced off, and has written nothi
   t.same(await docs(), [{ _id: 'a', n: 2 }])
 })
 
+t.test('messages that are none of its own move the checkpoint, and the fence holds for them too', async t => {
+  const { client, db } = await mongo(t)
+  const { checkpoint } = await apply(client, db, counts, stretch([], 3), undefined)
+  t.match(await checkpoints(db).findOne({}), { offset: 3, sequence: '' })
+  await t.rejects(apply(client, db, counts, stretch([], 3), undefined), { message: /another projector/ })
+  const counted = await apply(client, db, counts, stretch([event(3, 'Counted', 'a', { by: 1 })], 4), checkpoint)
+  await t.rejects(apply(client, db, counts, stretch([], 5), checkpoint), { message: /another projector/ })
+  await apply(client, db, counts, stretch([], 6), counted.checkpoint)
+  t.match(await checkpoints(db).findOne({}), { offset: 6, sequence: '0003' })
+})
+
 t.test('two projectors that believe they own a partition: each event counts once', async t => {
   const { client, db, docs } = await mongo(t)
   const project = async () => {

@@ -63,6 +63,10 @@ export const checkpointId = ({ collection }: AnyProjection, topic: string, parti
  */
 export async function apply (target: Target, stretch: Stretch, from: Checkpoint | undefined): Promise<{ checkpoint: Checkpoint, letters: readonly Letter[] }> {
   const to = moved(target, stretch, from, stretch.events.at(-1)?.envelope.sequence ?? from?.sequence ?? '', stretch.next)
+  if (stretch.events.length === 0 && stretch.unreadable.length === 0) {
+    await move(target.db, from, to) // one write, which needs no transaction
+    return { checkpoint: to, letters: [] }
+  }
   let planned: Plan | undefined
   try {
     await commit(target, { from, to, events: stretch.events, plan: notebook => (planned = plan(target, stretch, stretch, notebook)) })
@@ -121,23 +125,28 @@ interface Move {
   readonly change?: (change: Change) => Change
 }
 
+/** The fence: a checkpoint is moved from where this projector believes it to be, or not at all. */
+async function move (db: Db, from: Checkpoint | undefined, to: Checkpoint, session?: ClientSession) {
+  const within = session === undefined ? {} : { session }
+  if (from === undefined) {
+    const { upsertedCount } = await checkpoints(db).updateOne({ _id: to._id }, { $setOnInsert: to }, { upsert: true, ...within })
+    if (upsertedCount === 0) throw new Fenced(to._id)
+  } else {
+    const { _id, offset, sequence, build } = from
+    const { matchedCount } = await checkpoints(db).updateOne({ _id, offset, sequence, build: build ?? { $exists: false } }, { $set: to }, within)
+    if (matchedCount === 0) throw new Fenced(to._id)
+  }
+}
+
 async function commit (target: Target, { from, to, events, plan, change = each => each }: Move) {
   const { db, projection } = target
   await inTurn(projection, async () => await inTransaction(db, async session => {
-    // First the fence: who has lost the partition stops before it writes.
-    if (from === undefined) {
-      const { upsertedCount } = await checkpoints(db).updateOne({ _id: to._id }, { $setOnInsert: to }, { upsert: true, session })
-      if (upsertedCount === 0) throw new Fenced(to._id)
-    } else {
-      const { _id, offset, sequence, build } = from
-      const { matchedCount } = await checkpoints(db).updateOne({ _id, offset, sequence, build: build ?? { $exists: false } }, { $set: to }, { session })
-      if (matchedCount === 0) throw new Fenced(to._id)
-    }
+    await move(db, from, to, session) // first: who has lost the partition stops before it writes
     const notebook = await openNotes(db, session, projection, events.map(({ envelope }) => envelope))
     const planned = plan(notebook)
     const changes = fold(planned.changes).map(change)
     await write(db, session, projection, changes)
-    await writeNotes(db, session, projection, notebook.written(), unshown(planned.versions, changes))
+    await writeNotes(db, session, projection, notebook, unshown(planned.versions, changes))
     await keepLetters(db, session, planned.letters, headIn(target, planned))
   }))
 }

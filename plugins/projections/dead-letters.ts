@@ -59,7 +59,7 @@ async function applyLetters (db: Db, session: ClientSession, projection: AnyProj
   const changes = fold(events.flatMap(event => changesOf(projection, event, notebook))).map(asReplace)
   const left = await remove(db, session, found)
   await write(db, session, projection, changes)
-  await writeNotes(db, session, projection, notebook.written(), unshown(new Map(events.map(({ id, version }) => [id, version])), changes))
+  await writeNotes(db, session, projection, notebook, unshown(new Map(events.map(({ id, version }) => [id, version])), changes))
   return { done: found.length, left }
 }
 

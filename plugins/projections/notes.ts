@@ -24,6 +24,8 @@ export interface Notebook {
   change (changes: readonly NoteChange[]): void
   /** What has changed, and what was only read. */
   written (): ReadonlyMap<string, NotedChange>
+  /** True for what was looked for and is not there: it can be inserted, which is cheaper than to find that out again. */
+  isNew (id: string): boolean
 }
 
 type NotedChange = 'locked' | { readonly note: Document | undefined }
@@ -35,6 +37,7 @@ export async function openNotes (db: Db, session: ClientSession, projection: Any
   const named = new Map(projection.notes === undefined ? [] : events.map(event => [event, namedBy(projection.notes!, event)]))
   const ids = new Set([...named.values()].flatMap(({ ids }) => ids))
   const found = ids.size === 0 ? [] : await notes(db, projection).find({ _id: { $in: [...ids] } }, { session }).toArray()
+  const there = new Set(found.map(({ _id }) => _id))
   const now = new Map(found.map(({ _id, note }): [string, Document | undefined] => [_id, note]))
   const written = new Map<string, NotedChange>()
   return {
@@ -56,7 +59,8 @@ export async function openNotes (db: Db, session: ClientSession, projection: Any
         written.set(change.id, { note })
       }
     },
-    written: () => written
+    written: () => written,
+    isNew: id => ids.has(id) && !there.has(id)
   }
 }
 
@@ -79,16 +83,19 @@ export function unshown (versions: ReadonlyMap<string, number>, changes: readonl
   return hidden
 }
 
-/** Writes notes and versions, within a transaction. */
-export async function writeNotes (db: Db, session: ClientSession, projection: AnyProjection, written: ReadonlyMap<string, NotedChange>, versions: ReadonlyMap<string, number>): Promise<void> {
+/** Writes what is in the notebook, and the versions, within a transaction. */
+export async function writeNotes (db: Db, session: ClientSession, projection: AnyProjection, notebook: Notebook, versions: ReadonlyMap<string, number>): Promise<void> {
+  const written = notebook.written()
   const ids = [...new Set([...written.keys(), ...versions.keys()])]
   if (ids.length === 0) return
-  const operations = ids.map((_id): AnyBulkWriteOperation<Noted> => {
+  const [inserts, updates]: AnyBulkWriteOperation<Noted>[][] = [[], []]
+  for (const _id of ids) {
     const [change, version] = [written.get(_id), versions.get(_id)]
     const note = typeof change === 'object' ? change.note : undefined
     const set = { ...note === undefined ? {} : { note }, ...version === undefined ? {} : { version } }
-    const unset = typeof change === 'object' && note === undefined ? { note: 1 as const } : {}
-    return { updateOne: { filter: { _id }, update: { $set: set, $unset: unset, $inc: change === 'locked' ? { locks: 1 } : {} }, upsert: true } }
-  })
-  await notes(db, projection).bulkWrite(operations, { ordered: true, session })
+    const isLocked = change === 'locked'
+    if (notebook.isNew(_id)) inserts!.push({ insertOne: { document: { _id, ...set, ...isLocked ? { locks: 1 } : {} } } })
+    else updates!.push({ updateOne: { filter: { _id }, update: { $set: set, $unset: typeof change === 'object' && note === undefined ? { note: 1 as const } : {}, $inc: isLocked ? { locks: 1 } : {} }, upsert: true } })
+  }
+  await notes(db, projection).bulkWrite([...inserts!, ...updates!], { ordered: true, session })
 }
