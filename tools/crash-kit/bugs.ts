@@ -16,13 +16,18 @@ export const bugs: Readonly<Record<string, Bug>> = {
   },
   'no-fence': {
     file: 'plugins/projections/apply.ts',
-    right: 'updateOne({ _id, offset, sequence, build: build ?? { $exists: false } }, { $set: to }, { session })',
-    wrong: 'updateOne({ _id }, { $set: to }, { session })'
+    right: 'updateOne({ _id, offset, sequence, build: build ?? { $exists: false } }, { $set: to }, within)',
+    wrong: 'updateOne({ _id }, { $set: to }, within)'
   },
   'checkpoint-outside': {
     file: 'plugins/projections/apply.ts',
-    right: 'updateOne({ _id, offset, sequence, build: build ?? { $exists: false } }, { $set: to }, { session })',
+    right: 'updateOne({ _id, offset, sequence, build: build ?? { $exists: false } }, { $set: to }, within)',
     wrong: 'updateOne({ _id, offset, sequence, build: build ?? { $exists: false } }, { $set: to })'
+  },
+  'queue-checkpoint-first': {
+    file: 'plugins/commands/dequeue.ts',
+    right: '  const executed = await executor.executeAll(valid, order)',
+    wrong: '  await outcomes.keep(partition, Number(messages.at(-1)!.offset) + 1, [])\n  const executed = await executor.executeAll(valid, order)'
   },
   'answer-before-commit': {
     file: 'plugins/postgres/transaction.ts',

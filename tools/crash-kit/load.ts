@@ -10,6 +10,8 @@ export interface LoadOptions {
   readonly queries: readonly string[]
   readonly clients: number
   readonly seed: number
+  /** How many of a hundred commands go through the queue; none if not given. */
+  readonly queued?: number
   /** How long each client rests between two requests; 0 if not given. */
   readonly restMs?: number
   /** How long a connection may rest before the client closes it; as long as the server allows, if not given. */
@@ -41,6 +43,8 @@ export interface Record {
   refused: number
   /** Commands whose answer nobody waited for any more: done or not, both are right. */
   unknown: number
+  /** Commands that were accepted into the queue. */
+  queued: number
   reads: number
   /** What an answer or a read said that cannot be. */
   readonly wrong: string[]
@@ -60,7 +64,7 @@ const sharedBooks = 5 // that all clients revise: the group commit has them toge
 interface Book { readonly id: string, version: number, seen: number, withdrawn: boolean }
 
 export function startLoad (options: LoadOptions): Load {
-  const record: Record = { answered: [], refused: 0, unknown: 0, reads: 0, wrong: [] }
+  const record: Record = { answered: [], refused: 0, unknown: 0, queued: 0, reads: 0, wrong: [] }
   const shared: Book[] = []
   const { keepAliveMs } = options
   const agent = new Agent({ ...keepAliveMs === undefined ? {} : { keepAliveTimeout: keepAliveMs, keepAliveMaxTimeout: keepAliveMs }, connections: options.clients, connect: { timeout: attemptMs }, headersTimeout: attemptMs, bodyTimeout: attemptMs })
@@ -152,11 +156,14 @@ function check ({ record }: Client, right: boolean, otherwise: string) {
 
 /** Sends a command with its key until it is answered for good. */
 async function command (self: Client, kind: Kind, method: 'POST' | 'PATCH' | 'DELETE', path: string, body?: object): Promise<{ id: string, version: number } | undefined> {
-  const { record, stopping, random } = self
-  const headers = { 'idempotency-key': randomUUID(), ...body === undefined ? {} : { 'content-type': 'application/json' } }
+  const { record, stopping, random, queued = 0 } = self
+  const prefer = queued > 0 && random.between(1, 100) <= queued ? { prefer: 'respond-async' } : {}
+  const headers = { 'idempotency-key': randomUUID(), ...prefer, ...body === undefined ? {} : { 'content-type': 'application/json' } }
   while (stopping.at === 0 || Date.now() < stopping.at + giveUpMs) {
     try {
-      const { status, body: answer } = await send(self, 'gateways', method, path, headers, body) as { status: number, body: { id: string, version: number, code?: string } }
+      const sent = await send(self, 'gateways', method, path, headers, body) as Reply
+      if (sent.status === 202) record.queued++
+      const { status, body: answer } = sent.status === 202 ? await outcome(self, sent.body.command!) : sent
       if (status < 300) return { id: answer.id, version: answer.version }
       if (status < 500) {
         record.refused++
@@ -171,6 +178,23 @@ async function command (self: Client, kind: Kind, method: 'POST' | 'PATCH' | 'DE
   }
   record.unknown++
   return undefined
+}
+
+interface Reply { readonly status: number, readonly body: { id: string, version: number, code?: string, command?: string } }
+interface Outcome { readonly status?: 'queued' | 'succeeded' | 'refused', readonly result?: Reply['body'], readonly problem?: Reply['body'] & { status: number } }
+
+/** Asks what became of a command in the queue, until it is done: as if it had been answered itself. */
+async function outcome (self: Client, id: string): Promise<Reply> {
+  const { record, stopping, random } = self
+  while (stopping.at === 0 || Date.now() < stopping.at + giveUpMs) {
+    const reply = await send(self, 'gateways', 'GET', `/commands/${id}`, { prefer: 'wait=2' }).catch(() => undefined) // nobody answered, as above
+    const { status, result, problem } = (reply?.body ?? {}) as Outcome
+    if (status === 'succeeded') return { status: 200, body: result! }
+    if (status === 'refused') return { status: problem!.status, body: problem! }
+    if (reply?.status === 404) record.wrong.push(`the command ${id} was accepted, and is not known`)
+    await setTimeout(random.between(...againMs))
+  }
+  throw new Error(`the command ${id} is not done`)
 }
 
 /** One request, to the server that the last one went to; to the next one if that refuses the connection. */
