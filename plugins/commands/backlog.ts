@@ -2,6 +2,7 @@
 import { setTimeout } from 'node:timers/promises'
 import { Gauge } from 'prom-client'
 import type { FastifyInstance } from 'fastify'
+import { Unavailable } from '@bifold/cqrs'
 import { kafkaAdminOf, type Held } from '@bifold/kafka'
 import { metricsOf, within } from '@bifold/service'
 import type { Outcomes } from './outcomes.ts'
@@ -22,7 +23,7 @@ export function makeBacklog (app: FastifyInstance, topic: string, outcomes: Outc
 
   const measure = async () => {
     const countedThen = counted
-    const ranges = await within(measureMs, (await kafkaAdminOf(app)()).fetchTopicOffsets(topic))
+    const ranges = await within(measureMs, kafkaAdminOf(app)().then(async admin => await admin.fetchTopicOffsets(topic)))
     // While PostgreSQL is away, nothing is executed: what was known last is still so.
     checkpoints = await within(measureMs, outcomes.checkpoints()).catch(() => checkpoints)
     for (const { partition, high } of ranges) ends.set(partition, Number(high))
@@ -49,10 +50,10 @@ export function makeBacklog (app: FastifyInstance, topic: string, outcomes: Outc
       behindSince ??= Date.now()
     },
     accepted (partition: number, offset: number) { ends.set(partition, Math.max(ends.get(partition) ?? 0, offset + 1)) },
-    /** Whether the topic goes as far; another gateway may have sent it in this second. */
+    /** Whether the topic goes as far; another gateway may have sent it in this second. Rejects with UNAVAILABLE if Kafka has to be asked, and does not say. */
     async has ({ partition, offset }: Place): Promise<boolean> {
       const isBefore = () => offset < (ends.get(partition) ?? 0)
-      if (!isBefore()) await measure().catch(() => {})
+      if (!isBefore()) await measure().catch(() => { throw new Unavailable('Kafka') })
       return isBefore()
     },
     /** Told what is read of a partition and not yet done. */

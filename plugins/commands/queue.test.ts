@@ -162,6 +162,8 @@ t.test('without Kafka, only the queue is refused', async t => {
   await until(async () => (await fetch(`${url}/health/ready`)).ok, 'the gateway to be ready')
   t.match(await send('POST', '/books', emma, byQueue), { status: 503, body: { code: 'UNAVAILABLE', detail: /Kafka/ } })
   t.equal((await send('POST', '/books', emma)).status, 201)
+  // It may well wait there: a gateway that has just begun has no other way to know.
+  t.match(await send('GET', '/commands/019a0000-0000-7000-8000-000000000000.0.0'), { status: 503, body: { code: 'UNAVAILABLE' } }, 'nobody says that a command is not known')
 })
 
 t.test('while PostgreSQL is away, commands are accepted; then they are done, once and in order, also by another gateway', async t => {

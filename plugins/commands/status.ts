@@ -22,7 +22,7 @@ export const statusRoute = (queue: Queue): RouteOptions => ({
     tags: ['commands'],
     params: Type.Object({ id: Type.String({ maxLength: 100 }) }),
     headers: Type.Object({ prefer: Type.Optional(Type.String({ maxLength: 200, examples: ['wait=10'] })) }),
-    response: responses(200, 'As far as it is', Status, { 400: 'The request is wrong', 404: 'There is no such command, or it was done more than a day ago', 503: 'PostgreSQL is away' })
+    response: responses(200, 'As far as it is', Status, { 400: 'The request is wrong', 404: 'There is no such command, or it was done more than a day ago', 503: 'PostgreSQL is away, or Kafka, which knows whether it waits' })
   },
   handler: async (request, reply) => {
     const { waitMs } = preferences(request)
