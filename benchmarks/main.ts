@@ -36,6 +36,7 @@ async function run (names: string[], { quick = false, publish = false, out }: Op
   const begun = performance.now()
   const chosen = scenarios.filter(({ name }) => names.length === 0 || names.includes(name))
   const sections: Section[] = []
+  const failed: string[] = []
   let env: Environment | undefined
   try {
     await new Listr([
@@ -43,16 +44,25 @@ async function run (names: string[], { quick = false, publish = false, out }: Op
       ...chosen.map(({ name, run }) => ({
         title: name,
         async task (_: unknown, task: { output: string | undefined, title: string }) {
-          const section = await run({ env: env!, quick, plan: quick ? plans.quick : plans.full, say: text => { task.output = text } })
-          sections.push(section)
-          task.title = `${name}: ${section.sentence}`
+          try {
+            const section = await run({ env: env!, quick, plan: quick ? plans.quick : plans.full, say: text => { task.output = text } })
+            sections.push(section)
+            task.title = `${name}: ${section.sentence}`
+          } catch (error) {
+            failed.push(name) // the others have their figures all the same
+            throw error
+          }
         }
       }))
-    ], { rendererOptions: { removeEmptyLines: false } }).run()
+    ], { exitOnError: false, rendererOptions: { removeEmptyLines: false } }).run()
+    if (env === undefined) throw new Error('the servers did not start')
   } finally {
     await env?.close()
   }
   const report = { ...on, quick, seconds: (performance.now() - begun) / 1000, sections }
   const files = write(report, publish ? 'docs' : out)
   console.log(`\n${told(report)}\n\n${files.join('\n')}`)
+  if (failed.length === 0) return
+  console.error(`No figures of ${failed.join(', ')}: the scenario failed.`)
+  process.exitCode = 1
 }

@@ -23,6 +23,8 @@ export async function untilDrained ({ relay, projector }: Pick<Pipeline, 'relay'
   }
 }
 
+export const allReadModels: readonly string[] = modules.flatMap(({ projections }) => projections).map(({ collection }) => collection)
+
 /** The read models that show books; the first is the catalogue. */
 export const ofBooks: readonly string[] = modules.flatMap(({ projections }) => projections).filter(({ on }) => 'BookAdded' in on).map(({ collection }) => collection)
 

@@ -3,6 +3,7 @@ import { runGrpc } from '../load/grpc.ts'
 import { runHttp } from '../load/http.ts'
 import { addCommitted } from '../seed.ts'
 import { compare, number, ratio, spreadOf, whole, type Bench, type Goal, type Measured, type Scenario } from '../scenario.ts'
+import { allReadModels } from '../pipeline.ts'
 import { drainBoth, prepare, type Drained } from './drain.ts'
 import { getBook } from './reads.ts'
 import { addBooks } from './writes.ts'
@@ -42,7 +43,7 @@ export const growth: Scenario = {
 
 async function fill ({ env, say }: Bench, size: number): Promise<Library> {
   const stores = await env.stores()
-  await prepare(env, stores)
+  await prepare(env, stores, allReadModels) // the query service waits for all of them
   say(`${number(size)} books: committing`)
   const all = await addCommitted(stores, size)
   say(`${number(size)} books: projecting`)
