@@ -23,10 +23,13 @@ export async function untilDrained ({ relay, projector }: Pick<Pipeline, 'relay'
   }
 }
 
-export const allReadModels: readonly string[] = modules.flatMap(({ projections }) => projections).map(({ collection }) => collection)
+const projections = modules.flatMap(({ projections }) => projections)
+
+/** All read models: the query service is ready when they are there. */
+export const allReadModels: readonly string[] = projections.map(({ collection }) => collection)
 
 /** The read models that show books; the first is the catalogue. */
-export const ofBooks: readonly string[] = modules.flatMap(({ projections }) => projections).filter(({ on }) => 'BookAdded' in on).map(({ collection }) => collection)
+export const ofBooks: readonly string[] = projections.filter(({ on }) => 'BookAdded' in on).map(({ collection }) => collection)
 
 /** How many events the projector has applied to the read model that is furthest behind. */
 export const applied = (figure: (name: string) => number, readModels = ofBooks): number =>

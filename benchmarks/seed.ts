@@ -4,6 +4,7 @@ import { newId } from '@bifold/commands/ids'
 import { limits, makeExecutor } from '@bifold/commands/executor'
 import { modules } from '@bifold/modules'
 import { sample } from './books.ts'
+import { allReadModels } from './pipeline.ts'
 import type { Stores } from './environment.ts'
 
 const [books] = modules as [typeof modules[number]]
@@ -34,8 +35,7 @@ async function commitAll (db: Stores['db'], ids: readonly string[], name: string
 /** Writes documents as the projector would. */
 export async function addProjected ({ mongo }: Stores, count: number): Promise<string[]> {
   const [{ collection, message, indexes }] = books.projections as [typeof books.projections[number]]
-  // The query service is ready when all of its read models are there.
-  for (const { collection } of modules.flatMap(({ projections }) => projections)) await mongo.createCollection(collection)
+  for (const readModel of allReadModels) await mongo.createCollection(readModel)
   const documents = Array.from({ length: count }, (_, index) => ({ _id: newId(), version: 1, ...different[index % different.length]! }))
   await mongo.collection<{ _id: string }>(collection).createIndexes(indexes.map(key => ({ key: { ...key } })))
   for (let begin = 0; begin < count; begin += batch) {

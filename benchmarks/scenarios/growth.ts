@@ -43,7 +43,7 @@ export const growth: Scenario = {
 
 async function fill ({ env, say }: Bench, size: number): Promise<Library> {
   const stores = await env.stores()
-  await prepare(env, stores, allReadModels) // the query service waits for all of them
+  await prepare(env, stores, allReadModels)
   say(`${number(size)} books: committing`)
   const all = await addCommitted(stores, size)
   say(`${number(size)} books: projecting`)

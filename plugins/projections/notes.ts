@@ -37,7 +37,8 @@ export async function openNotes (db: Db, session: ClientSession, projection: Any
   const named = new Map(projection.notes === undefined ? [] : events.map(event => [event, namedBy(projection.notes!, event)]))
   const ids = new Set([...named.values()].flatMap(({ ids }) => ids))
   const found = ids.size === 0 ? [] : await notes(db, projection).find({ _id: { $in: [...ids] } }, { session }).toArray()
-  const there = new Set(found.map(({ _id }) => _id))
+  const absent = new Set(ids)
+  for (const { _id } of found) absent.delete(_id)
   const now = new Map(found.map(({ _id, note }): [string, Document | undefined] => [_id, note]))
   const written = new Map<string, NotedChange>()
   return {
@@ -60,7 +61,7 @@ export async function openNotes (db: Db, session: ClientSession, projection: Any
       }
     },
     written: () => written,
-    isNew: id => ids.has(id) && !there.has(id)
+    isNew: id => absent.has(id)
   }
 }
 
@@ -86,16 +87,17 @@ export function unshown (versions: ReadonlyMap<string, number>, changes: readonl
 /** Writes what is in the notebook, and the versions, within a transaction. */
 export async function writeNotes (db: Db, session: ClientSession, projection: AnyProjection, notebook: Notebook, versions: ReadonlyMap<string, number>): Promise<void> {
   const written = notebook.written()
-  const ids = [...new Set([...written.keys(), ...versions.keys()])]
+  // What is new first: one command for each kind.
+  const ids = [...new Set([...written.keys(), ...versions.keys()])].sort((a, b) => Number(notebook.isNew(b)) - Number(notebook.isNew(a)))
   if (ids.length === 0) return
-  const [inserts, updates]: AnyBulkWriteOperation<Noted>[][] = [[], []]
-  for (const _id of ids) {
+  const operations = ids.map((_id): AnyBulkWriteOperation<Noted> => {
     const [change, version] = [written.get(_id), versions.get(_id)]
     const note = typeof change === 'object' ? change.note : undefined
     const set = { ...note === undefined ? {} : { note }, ...version === undefined ? {} : { version } }
-    const isLocked = change === 'locked'
-    if (notebook.isNew(_id)) inserts!.push({ insertOne: { document: { _id, ...set, ...isLocked ? { locks: 1 } : {} } } })
-    else updates!.push({ updateOne: { filter: { _id }, update: { $set: set, $unset: typeof change === 'object' && note === undefined ? { note: 1 as const } : {}, $inc: isLocked ? { locks: 1 } : {} }, upsert: true } })
-  }
-  await notes(db, projection).bulkWrite([...inserts!, ...updates!], { ordered: true, session })
+    const locks = change === 'locked' ? { locks: 1 } : {}
+    if (notebook.isNew(_id)) return { insertOne: { document: { _id, ...set, ...locks } } }
+    const unset = typeof change === 'object' && note === undefined ? { note: 1 as const } : {}
+    return { updateOne: { filter: { _id }, update: { $set: set, $unset: unset, $inc: locks }, upsert: true } }
+  })
+  await notes(db, projection).bulkWrite(operations, { ordered: true, session })
 }

@@ -154,12 +154,15 @@ function check ({ record }: Client, right: boolean, otherwise: string) {
   if (!right) record.wrong.push(otherwise)
 }
 
+/** Whether an answer may still come. */
+const goesOn = ({ stopping }: Client): boolean => stopping.at === 0 || Date.now() < stopping.at + giveUpMs
+
 /** Sends a command with its key until it is answered for good. */
 async function command (self: Client, kind: Kind, method: 'POST' | 'PATCH' | 'DELETE', path: string, body?: object): Promise<{ id: string, version: number } | undefined> {
-  const { record, stopping, random, queued = 0 } = self
+  const { record, random, queued = 0 } = self
   const prefer = queued > 0 && random.between(1, 100) <= queued ? { prefer: 'respond-async' } : {}
   const headers = { 'idempotency-key': randomUUID(), ...prefer, ...body === undefined ? {} : { 'content-type': 'application/json' } }
-  while (stopping.at === 0 || Date.now() < stopping.at + giveUpMs) {
+  while (goesOn(self)) {
     try {
       const sent = await send(self, 'gateways', method, path, headers, body) as Reply
       if (sent.status === 202) record.queued++
@@ -185,14 +188,13 @@ interface Outcome { readonly status?: 'queued' | 'succeeded' | 'refused', readon
 
 /** Asks what became of a command in the queue, until it is done: as if it had been answered itself. */
 async function outcome (self: Client, id: string): Promise<Reply> {
-  const { record, stopping, random } = self
-  while (stopping.at === 0 || Date.now() < stopping.at + giveUpMs) {
+  while (goesOn(self)) {
     const reply = await send(self, 'gateways', 'GET', `/commands/${id}`, { prefer: 'wait=2' }).catch(() => undefined) // nobody answered, as above
     const { status, result, problem } = (reply?.body ?? {}) as Outcome
     if (status === 'succeeded') return { status: 200, body: result! }
     if (status === 'refused') return { status: problem!.status, body: problem! }
-    if (reply?.status === 404) record.wrong.push(`the command ${id} was accepted, and is not known`)
-    await setTimeout(random.between(...againMs))
+    if (reply?.status === 404) return reply as Reply // it was accepted, and is not known: wrong, as any refusal for no reason
+    await setTimeout(self.random.between(...againMs))
   }
   throw new Error(`the command ${id} is not done`)
 }
