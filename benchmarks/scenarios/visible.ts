@@ -6,7 +6,7 @@ import { sample } from '../books.ts'
 import { latenciesOf, makeHistogram } from '../load/latencies.ts'
 import { runHttp } from '../load/http.ts'
 import { runVisible } from '../load/visible.ts'
-import { applied, pipelineOf, untilDrained, type Pipeline } from '../pipeline.ts'
+import { applied, ofBooks, pipelineOf, untilDrained, type Pipeline } from '../pipeline.ts'
 import { number, tenth, whole, type Bench, type Chart, type Scenario } from '../scenario.ts'
 import { addBooks } from './writes.ts'
 
@@ -14,14 +14,15 @@ const bodies = sample(50).map(book => JSON.stringify(book))
 const connections = 256
 const sustained = 5000 // commands/s, the goal
 const sampleMs = 250 // of the lag
+const catalogue = ofBooks[0]!
 
 export const visible: Scenario = {
   name: 'visible',
   async run (bench) {
-    const { env, quick, say, plan } = bench
+    const { env, say, plan } = bench
     const stores = await env.stores()
     const pipeline = await pipelineOf(env, stores)
-    const { gateway, query } = pipeline
+    const { gateway } = pipeline
     say('finding the maximum')
     await runHttp({ url: gateway.url, requests: addBooks, connections, durationMs: plan.warmupMs })
     await untilDrained(pipeline)
@@ -29,36 +30,31 @@ export const visible: Scenario = {
     await untilDrained(pipeline)
 
     const rates = [100, 1000, whole(max / 2)]
-    const outcomes = rates.map(() => ({ answered: makeHistogram(), visible: makeHistogram(), errors: 0 }))
-    for (let round = 1; round <= plan.rounds; round++) {
-      for (const [index, perSecond] of rates.entries()) {
-        say(`${number(perSecond)} commands/s: round ${round} of ${plan.rounds}`)
-        const { answered, visible, errors } = await runVisible({ gatewayUrl: gateway.url, grpc: query.grpc, bodies, perSecond, durationMs: plan.roundMs * 2 })
-        const outcome = outcomes[index]!
-        outcome.answered.add(answered)
-        outcome.visible.add(visible)
-        outcome.errors += errors
-        await untilDrained(pipeline)
-      }
-    }
-    const lag = await sustain(bench, pipeline, quick ? 5000 : 30_000)
-    await Promise.all(Object.values(pipeline).map(async contender => await contender.stop()))
+    const outcomes = await atRates(bench, pipeline, rates)
+    const lag = await sustain(bench, pipeline, ofBooks)
+    // What all read models cost: the same with the first alone, by another projector on the same stores.
+    await pipeline.projector.stop()
+    const alone = { ...pipeline, projector: await env.start('projector', { ...stores.env, READ_MODELS: catalogue }) }
+    const [ofCatalogue] = await atRates(bench, alone, [rates[0]!])
+    const lagOfCatalogue = await sustain(bench, alone, [catalogue])
+    await Promise.all(Object.values(alone).map(async contender => await contender.stop()))
     await stores.remove()
     const at100 = latenciesOf(outcomes[0]!.visible)
+    const rows = [...outcomes, ofCatalogue!].map(({ answered, visible, errors }) => [...percentiles(answered), ...percentiles(visible), errors])
     return {
       scenario: 'visible',
       title: 'Command → visible',
       sentence: `At 100 commands/s a command can be read ${tenth(at100.p50)} ms (p50) and ${tenth(at100.p99)} ms (p99) after it was due; at ${number(sustained)}/s the pipeline is ${number(lag.atEnd)} events behind after ${whole(lag.seconds)} s, and ${number(lag.atHalf)} half way.`,
       tables: [{
-        columns: ['commands/s', 'answered: p50 ms', 'p99', 'p99.9', 'visible: p50 ms', 'p99', 'p99.9', 'not seen or refused'],
-        rows: rates.map((rate, index) => {
-          const { answered, visible, errors } = outcomes[index]!
-          return [number(rate), ...percentiles(answered), ...percentiles(visible), errors]
-        })
-      }, { columns: ['offered commands/s', 'committed/s', 'lag half way', 'lag at the end'], rows: [[number(sustained), number(whole(lag.committed)), number(lag.atHalf), number(lag.atEnd)]] }],
+        columns: ['read models', 'commands/s', 'answered: p50 ms', 'p99', 'p99.9', 'visible: p50 ms', 'p99', 'p99.9', 'not seen or refused'],
+        rows: rows.map((row, index) => [index < rates.length ? 'all' : `${catalogue} alone`, number(rates[index] ?? rates[0]!), ...row])
+      }, {
+        columns: ['read models', 'offered commands/s', 'committed/s', 'events behind half way', 'at the end'],
+        rows: Object.entries({ all: lag, [`${catalogue} alone`]: lagOfCatalogue }).map(([name, { committed, atHalf, atEnd }]) => [name, number(sustained), number(whole(committed)), number(atHalf), number(atEnd)])
+      }],
       charts: [
         distribution('From command to visible', rates, outcomes.map(({ visible }) => visible)),
-        { kind: 'lines', title: `Events behind, at ${number(sustained)} commands/s`, x: 's', y: 'events', lines: [{ name: 'lag', points: lag.points }] }
+        { kind: 'lines', title: `Events behind, at ${number(sustained)} commands/s`, x: 's', y: 'events', lines: [{ name: 'all read models', points: lag.points }, { name: `${catalogue} alone`, points: lagOfCatalogue.points }] }
       ],
       goals: [
         { what: 'command → visible at 100/s, p50', asked: 8, sense: 'at most', measured: tenth(at100.p50), unit: ' ms' },
@@ -68,6 +64,23 @@ export const visible: Scenario = {
       ]
     }
   }
+}
+
+/** At each of the rates, in rounds: when commands were answered, and when their outcome could be read. */
+async function atRates ({ say, plan }: Bench, pipeline: Pipeline, rates: readonly number[]) {
+  const outcomes = rates.map(() => ({ answered: makeHistogram(), visible: makeHistogram(), errors: 0 }))
+  for (let round = 1; round <= plan.rounds; round++) {
+    for (const [index, perSecond] of rates.entries()) {
+      say(`${number(perSecond)} commands/s: round ${round} of ${plan.rounds}`)
+      const { answered, visible, errors } = await runVisible({ gatewayUrl: pipeline.gateway.url, grpc: pipeline.query.grpc, bodies, perSecond, durationMs: plan.roundMs * 2 })
+      const outcome = outcomes[index]!
+      outcome.answered.add(answered)
+      outcome.visible.add(visible)
+      outcome.errors += errors
+      await untilDrained(pipeline)
+    }
+  }
+  return outcomes
 }
 
 const percentiles = (histogram: Histogram) => {
@@ -86,16 +99,20 @@ const distribution = (title: string, rates: readonly number[], histograms: reado
   }))
 })
 
+/** Events that the read model furthest behind had not: over time, in the second quarter, and in the last. */
+interface Lag { readonly points: readonly [number, number][], readonly seconds: number, readonly committed: number, readonly atHalf: number, readonly atEnd: number }
+
 /** Offers the rate that is to be sustained, and looks how far the read models are behind. */
-async function sustain ({ say }: Bench, { gateway, projector }: Pipeline, durationMs: number) {
+async function sustain ({ say, quick }: Bench, { gateway, projector }: Pipeline, readModels: readonly string[]): Promise<Lag> {
+  const durationMs = quick ? 5000 : 30_000
   say(`${number(sustained)} commands/s`)
-  const [commands, events] = [await gateway.metric('bifold_commands_total'), applied(await projector.metrics())]
+  const [commands, events] = [await gateway.metric('bifold_commands_total'), applied(await projector.metrics(), readModels)]
   const points: [number, number][] = []
   const begun = performance.now()
   const load = autocannon({ url: gateway.url, requests: addBooks as autocannon.Request[], connections, duration: durationMs / 1000, overallRate: sustained })
   const done = load.then(() => true)
   while (!await Promise.race([done, setTimeout(sampleMs, false)])) {
-    const projected = applied(await projector.metrics()) - events
+    const projected = applied(await projector.metrics(), readModels) - events
     points.push([tenth((performance.now() - begun) / 1000), Math.max(0, await gateway.metric('bifold_commands_total') - commands - projected)])
   }
   const seconds = (performance.now() - begun) / 1000

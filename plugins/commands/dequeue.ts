@@ -2,7 +2,7 @@
 import type { Admin } from 'kafkajs'
 import type { FastifyBaseLogger } from 'fastify'
 import { Internal, invalidInput, isDomainError, Unavailable, type DomainError } from '@bifold/cqrs'
-import type { Opened, RawMessage } from '@bifold/kafka'
+import type { RawMessage, Track } from '@bifold/kafka'
 import { problemOf } from '@bifold/problem'
 import { isRace, type Executor } from './executor.ts'
 import type { Outcome } from './commit.ts'
@@ -25,7 +25,7 @@ export interface DequeueOptions {
 }
 
 /** Opens a partition where PostgreSQL says. */
-export const openIn = (options: DequeueOptions) => async (partition: number): Promise<Opened> => {
+export const openIn = (options: DequeueOptions) => async (partition: number): Promise<readonly Track[]> => {
   const { topic, admin, outcomes, log } = options
   const range = (await admin.fetchTopicOffsets(topic)).find(found => found.partition === partition)
   const [low, high] = [Number(range?.low ?? 0), Number(range?.high ?? 0)]
@@ -35,15 +35,15 @@ export const openIn = (options: DequeueOptions) => async (partition: number): Pr
     await outcomes.forget(partition)
     next = undefined
   }
-  let start = Math.max(next ?? low, low)
+  let at = Math.max(next ?? low, low)
   const order = {}
-  return {
-    get start () { return start },
+  return [{
+    get next () { return at },
     async work (messages) {
       await execute(options, partition, order, messages)
-      start = Number(messages.at(-1)!.offset) + 1
+      at = Number(messages.at(-1)!.offset) + 1
     }
-  }
+  }]
 }
 
 type Taken = ReturnType<typeof readCommand> & { readonly offset: number }

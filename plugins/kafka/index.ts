@@ -9,8 +9,8 @@ import { healthOf } from '@bifold/service'
 
 export { consume, type ConsumeOptions } from './consume.ts'
 export { fencedId } from './fence.ts'
-export type { Held, RawMessage } from './lane.ts'
-export { makeLanes, Outdated, type Opened } from './lanes.ts'
+export { startOf, type Held, type RawMessage, type Track } from './lane.ts'
+export { makeLanes, Outdated } from './lanes.ts'
 export { partitionOf } from './partitions.ts'
 export { sendAll } from './send.ts'
 

@@ -6,24 +6,30 @@ import { makeLane, type RawMessage } from './lane.ts'
 const messages = (from: number, count: number, bytes = 100): RawMessage[] =>
   Array.from({ length: count }, (_, index) => ({ offset: String(from + index), timestamp: String(1000 + from + index), key: null, value: Buffer.alloc(bytes) }))
 
-function lane (start = 0) {
-  const told: string[] = []
-  const held: ([number, number] | undefined)[] = []
+/** Who is at work on what, and is done when its gate is opened. */
+function track (next: number) {
   const projected: string[][] = []
   const gates: PromiseWithResolvers<void>[] = []
+  const work = async (stretch: readonly RawMessage[]) => {
+    projected.push(stretch.map(({ offset }) => offset))
+    gates.push(Promise.withResolvers())
+    await gates.at(-1)!.promise
+  }
+  return { next, work, projected, gates }
+}
+
+function lane (...starts: number[]) {
+  const told: string[] = []
+  const held: ([number, number] | undefined)[] = []
+  const tracks = starts.map(track)
   const one = makeLane({
-    start,
-    async work (stretch) {
-      projected.push(stretch.map(({ offset }) => offset))
-      gates.push(Promise.withResolvers())
-      await gates.at(-1)!.promise
-    },
+    tracks,
     pause: () => told.push('pause'),
     resume: () => told.push('resume'),
     holding: now => held.push(now && [now.since, now.messages]),
     failed: error => told.push((error as Error).message)
   })
-  return { one, told, held, projected, gates }
+  return { one, told, held, tracks, ...tracks[0]! }
 }
 
 t.test('what comes in during a stretch is the next one, in order', async t => {
@@ -45,7 +51,7 @@ t.test('what comes in during a stretch is the next one, in order', async t => {
 })
 
 t.test('too much ahead pauses the partition until there is room', async t => {
-  const { one, told, gates } = lane()
+  const { one, told, gates } = lane(0)
   one.add(messages(0, 1))
   one.add(messages(1, 1000, 500))
   t.same(told, [])
@@ -61,7 +67,7 @@ t.test('too much ahead pauses the partition until there is room', async t => {
 })
 
 t.test('a lane that is stopped ends after its stretch; one that fails takes nothing more', async t => {
-  const { one, projected, gates } = lane()
+  const { one, projected, gates } = lane(0)
   one.add(messages(0, 501))
   one.add(messages(501, 1))
   let stopped = false
@@ -74,11 +80,53 @@ t.test('a lane that is stopped ends after its stretch; one that fails takes noth
   one.add(messages(502, 1))
   t.equal(projected.length, 1)
 
-  const failing = lane()
+  const failing = lane(0)
   failing.one.add(messages(0, 1))
   failing.one.add(messages(1, 1))
   failing.gates[0]!.reject(new Error('away'))
   await setImmediate()
   failing.one.add(messages(2, 1))
   t.same([failing.told, failing.projected], [['away'], [['0']]])
+})
+
+t.test('a track that is held up holds up no other, until what waits for it is too much', async t => {
+  const { one, told, held, tracks: [fast, slow] } = lane(0, 0)
+  const lengths = ({ projected }: { projected: string[][] }) => projected.map(({ length }) => length)
+  one.add(messages(0, 10))
+  fast!.gates[0]!.resolve()
+  await setImmediate()
+  one.add(messages(10, 1000, 500))
+  fast!.gates[1]!.resolve()
+  await setImmediate()
+  t.same([lengths(fast!), lengths(slow!)], [[10, 500, 500], [10]])
+  t.same(held.at(-1), [1000, 1010], 'what the slowest has not done is at hand')
+  one.add(messages(1010, 100, 500))
+  fast!.gates[2]!.resolve()
+  await setImmediate()
+  t.same(told, ['pause'], 'though the fast one has room')
+  t.same(fast!.projected.flat(), messages(0, 1110).map(({ offset }) => offset))
+  slow!.gates[0]!.resolve()
+  await setImmediate()
+  slow!.gates[1]!.resolve()
+  await setImmediate()
+  t.same([lengths(slow!), told], [[10, 500, 500], ['pause', 'resume']], 'what has come meanwhile is one stretch')
+  slow!.gates[2]!.resolve()
+  await setImmediate()
+  t.same(slow!.projected.flat(), fast!.projected.flat())
+})
+
+t.test('a lane begins where the slowest is; the first track that fails ends it for all, which is told once', async t => {
+  const { one, told, tracks: [ahead, behind] } = lane(7, 5)
+  t.equal(one.next, 5)
+  one.add(messages(5, 3))
+  one.add(messages(8, 1))
+  behind!.gates[0]!.reject(new Error('refused'))
+  await setImmediate()
+  let stopped = false
+  const stopping = one.stop().then(() => { stopped = true })
+  await setImmediate()
+  t.notOk(stopped, 'the other is under way')
+  ahead!.gates[0]!.reject(new Error('away'))
+  await stopping
+  t.same([told, ahead!.projected.length, behind!.projected.length], [['refused'], 1, 1])
 })

@@ -1,4 +1,4 @@
-/** One partition's way through a consumer: what was read ahead waits here, and is worked on stretch by stretch. */
+/** One partition's way through a consumer: what was read ahead waits here, and those who work on it take it stretch by stretch, each at a pace of its own. */
 
 /** A message as it lies on the topic. */
 export interface RawMessage { readonly offset: string, readonly timestamp: string, readonly key: Buffer | null, readonly value: Buffer | null, readonly headers?: Record<string, unknown> | undefined, readonly isControlRecord?: boolean }
@@ -6,16 +6,25 @@ export interface RawMessage { readonly offset: string, readonly timestamp: strin
 /** Messages at hand: how many, and the time of the oldest. */
 export interface Held { readonly messages: number, readonly since: number }
 
+/** One who works on the messages of a partition, in order, and waits for no other. */
+export interface Track {
+  /** The next message to work on; moves. */
+  readonly next: number
+  /** Works on consecutive messages, and has the place behind them stored; passes over what is before `next`. */
+  work (messages: readonly RawMessage[]): Promise<void>
+  /** Calls when it is its turn to take messages and to work on them; if it has none, it is always. */
+  readonly inTurn?: ((work: () => Promise<void>) => Promise<void>) | undefined
+}
+
 export interface LaneOptions {
-  /** The first message to work on. */
-  readonly start: number
-  readonly work: (messages: readonly RawMessage[]) => Promise<void>
+  /** All who work on the partition: at least one. */
+  readonly tracks: readonly Track[]
   /** Told to read no more of the partition for now, and to go on. */
   readonly pause: () => void
   readonly resume: () => void
-  /** Told what is at hand and not yet worked on; undefined if nothing is. */
+  /** Told what is at hand and not yet worked on by all; undefined if nothing is. */
   readonly holding: (held: Held | undefined) => void
-  /** Told why the lane has ended by itself. */
+  /** Told why the lane has ended by itself: the first track that failed has ended it for all. */
   readonly failed: (error: unknown) => void
 }
 
@@ -28,42 +37,56 @@ export interface Lane {
 }
 
 const stretchMax = 500 // events in one transaction: larger ones are not faster, and six partitions hold one each
-const aheadBytesMax = 512 * 1024 // that wait, some 1,000 events; beyond, they wait in Kafka until half of it is done: a partition that is resumed waits for the fetch in flight
+const aheadBytesMax = 512 * 1024 // that wait for the slowest, some 1,000 events; beyond, they wait in Kafka until half of it is taken: a partition that is resumed waits for the fetch in flight
 
-export function makeLane ({ start, work, pause, resume, holding, failed }: LaneOptions): Lane {
-  let waiting: RawMessage[] = []
+/** Where a track is: how many of the waiting messages it has taken, and those that it works on. */
+interface Place { readonly track: Track, taken: number, inWork: readonly RawMessage[], running: Promise<void> | undefined }
+
+export const startOf = (tracks: readonly Track[]): number => Math.min(...tracks.map(({ next }) => next))
+
+export function makeLane ({ tracks, pause, resume, holding, failed }: LaneOptions): Lane {
+  const places = tracks.map((track): Place => ({ track, taken: 0, inWork: [], running: undefined }))
+  let waiting: RawMessage[] = [] // what the slowest has not taken
   let waitingBytes = 0
-  let next = start
-  let [busy, paused] = [false, false]
-  let inWork: readonly RawMessage[] = []
+  let next = startOf(tracks)
+  let paused = false
   const stopping = new AbortController()
-  let running = Promise.resolve()
 
-  const tell = () => {
-    const oldest = inWork[0] ?? waiting[0]
-    holding(oldest && { messages: inWork.length + waiting.length, since: Number(oldest.timestamp) })
+  const tell = () => holding(held(places, waiting))
+
+  const take = (place: Place): readonly RawMessage[] => {
+    const stretch = waiting.slice(place.taken, place.taken + stretchMax)
+    place.taken += stretch.length
+    const all = Math.min(...places.map(({ taken }) => taken))
+    if (all === 0) return stretch
+    waitingBytes -= bytes(waiting.slice(0, all))
+    waiting = waiting.slice(all)
+    for (const each of places) each.taken -= all
+    if (paused && waitingBytes < aheadBytesMax / 2) {
+      paused = false
+      resume()
+    }
+    return stretch
   }
 
-  const run = async () => {
+  const step = async (place: Place) => {
+    if (stopping.signal.aborted) return
+    place.inWork = take(place)
+    await place.track.work(place.inWork)
+    place.inWork = []
+    tell()
+  }
+
+  const run = async (place: Place) => {
+    const { inTurn = async work => await work() } = place.track
     try {
-      while (waiting.length > 0 && !stopping.signal.aborted) {
-        const stretch = waiting.slice(0, stretchMax)
-        waiting = waiting.slice(stretchMax)
-        waitingBytes -= bytes(stretch)
-        if (paused && waitingBytes < aheadBytesMax / 2) {
-          paused = false
-          resume()
-        }
-        inWork = stretch
-        await work(stretch)
-        inWork = []
-        tell()
-      }
+      while (place.taken < waiting.length && !stopping.signal.aborted) await inTurn(async () => await step(place))
     } catch (error) {
+      const isFirst = !stopping.signal.aborted
       stopping.abort()
-      failed(error)
+      if (isFirst) failed(error)
     } finally {
-      busy = false
+      place.running = undefined
     }
   }
 
@@ -79,15 +102,21 @@ export function makeLane ({ start, work, pause, resume, holding, failed }: LaneO
         paused = true
         pause()
       }
-      if (busy) return
-      busy = true
-      running = run()
+      for (const place of places) place.running ??= run(place)
     },
     async stop () {
       stopping.abort()
-      await running
+      await Promise.all(places.map(({ running }) => running))
     }
   }
+}
+
+/** What the slowest has not done. */
+function held (places: readonly Place[], waiting: readonly RawMessage[]): Held | undefined {
+  const undone = ({ taken, inWork }: Place) => inWork.length + waiting.length - taken
+  const slowest = places.reduce((one, other) => undone(other) > undone(one) ? other : one)
+  const oldest = slowest.inWork[0] ?? waiting[slowest.taken]
+  return oldest && { messages: undone(slowest), since: Number(oldest.timestamp) }
 }
 
 const bytes = (messages: readonly RawMessage[]): number => messages.reduce((total, { value }) => total + (value?.length ?? 0), 0)

@@ -1,30 +1,22 @@
 /** The lanes of the partitions that a consumer has: opened where its store says, one for each, and stopped when the partitions go. */
 import type { Consumer } from 'kafkajs'
 import type { FastifyBaseLogger } from 'fastify'
-import { makeLane, type Held, type Lane, type RawMessage } from './lane.ts'
+import { makeLane, startOf, type Held, type Lane, type Track } from './lane.ts'
 
 /** What a consumer believes of a partition is no longer so: it is to be asked of the store again. */
 export class Outdated extends Error {}
 
-/** A partition as its consumer has opened it. */
-export interface Opened {
-  /** The next message to work on; moves. */
-  readonly start: number
-  /** Works on consecutive messages, and has the place behind them stored. */
-  work (messages: readonly RawMessage[]): Promise<void>
-}
-
 export interface LanesOptions {
   readonly topic: string
-  /** Asks the store where a partition stands. */
-  readonly open: (partition: number) => Promise<Opened>
+  /** Asks the store where those who work on a partition stand. */
+  readonly open: (partition: number) => Promise<readonly Track[]>
   readonly log: FastifyBaseLogger
   /** Told what of a partition is at hand and not yet worked on. */
   readonly holding: (partition: number, held: Held | undefined) => void
 }
 
 export function makeLanes ({ topic, open: openAt, holding, log }: LanesOptions, consumer: Pick<Consumer, 'pause' | 'resume' | 'seek'>, failed: (error: unknown) => void) {
-  const lanes = new Map<number, { lane: Lane, opened: Opened }>()
+  const lanes = new Map<number, { lane: Lane, tracks: readonly Track[] }>()
   let assigned: readonly number[] = []
   const only = (...partitions: number[]) => [{ topic, partitions }]
 
@@ -36,18 +28,17 @@ export function makeLanes ({ topic, open: openAt, holding, log }: LanesOptions, 
   }
 
   const open = async (partition: number, among: readonly number[]) => {
-    const opened = await openAt(partition)
+    const tracks = await openAt(partition)
     if (among !== assigned) return // another assignment has come meanwhile, and will open its own
     const lane = makeLane({
-      start: opened.start,
-      work: async messages => await opened.work(messages),
+      tracks,
       pause: () => consumer.pause(only(partition)),
       resume: () => consumer.resume(only(partition)),
       holding: held => holding(partition, held),
       failed: error => error instanceof Outdated ? renew(partition, lane, error.message) : failed(error)
     })
-    lanes.set(partition, { lane, opened })
-    consumer.seek({ topic, partition, offset: String(opened.start) })
+    lanes.set(partition, { lane, tracks })
+    consumer.seek({ topic, partition, offset: String(lane.next) })
     consumer.resume(only(partition))
   }
 
@@ -86,7 +77,7 @@ export function makeLanes ({ topic, open: openAt, holding, log }: LanesOptions, 
     },
     of: (partition: number): Lane | undefined => lanes.get(partition)?.lane,
     renew,
-    offsets: () => [...lanes].map(([partition, { opened }]) => ({ topic, partition, offset: String(opened.start) })),
+    offsets: () => [...lanes].map(([partition, { tracks }]) => ({ topic, partition, offset: String(startOf(tracks)) })),
     stop: async () => await assign([])
   }
 }

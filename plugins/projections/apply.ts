@@ -8,7 +8,6 @@ import { keepLetters, type Letter, type Parked } from './letters.ts'
 import { openNotes, unshown, writeNotes, type Notebook } from './notes.ts'
 import { adopt, asReplace, headIn, parking, plan, type Plan, type Stretch } from './plan.ts'
 import { inTransaction } from './transaction.ts'
-import { inTurn } from './turn.ts'
 
 /** How far a projection has got in a partition. */
 export interface Checkpoint {
@@ -140,7 +139,7 @@ async function move (db: Db, from: Checkpoint | undefined, to: Checkpoint, sessi
 
 async function commit (target: Target, { from, to, events, plan, change = each => each }: Move) {
   const { db, projection } = target
-  await inTurn(projection, async () => await inTransaction(db, async session => {
+  await inTransaction(db, async session => {
     await move(db, from, to, session) // first: who has lost the partition stops before it writes
     const notebook = await openNotes(db, session, projection, events.map(({ envelope }) => envelope))
     const planned = plan(notebook)
@@ -148,7 +147,7 @@ async function commit (target: Target, { from, to, events, plan, change = each =
     await write(db, session, projection, changes)
     await writeNotes(db, session, projection, notebook, unshown(planned.versions, changes))
     await keepLetters(db, session, planned.letters, headIn(target, planned))
-  }))
+  })
 }
 
 /** Writes folded changes, within a transaction. */

@@ -3,13 +3,14 @@ import t, { type Test } from 'tap'
 import { MongoClient } from 'mongodb'
 import { hex, nextEpoch, projection, sequenceOf, update, type AnyProjection } from '@bifold/cqrs'
 import { messageOf } from '@bifold/postgres'
-import { makeLanes, type Held, type RawMessage } from '@bifold/kafka'
+import { makeLanes, startOf, type Held, type RawMessage } from '@bifold/kafka'
 import { kafkaFor, stores, topicFor, until } from '@bifold/test'
 import { checkpoints, makeCheckpoint } from './apply.ts'
-import { makeAuditor } from './audit.ts'
-import { consume, openIn, type ConsumeOptions } from './consume.ts'
+import { consume, type ConsumeOptions } from './consume.ts'
 import { letters } from './letters.ts'
-import { loadPositions, project } from './project.ts'
+import { openPartition, tracksOf, type ProjectOptions } from './project.ts'
+import { makeReader } from './read.ts'
+import { makeTurns } from './turns.ts'
 
 const counts = projection<any, any>({ collection: 'counts', indexes: [], on: { Counted: ({ id }) => update(id, { inc: { n: 1 } }) } })
 
@@ -22,13 +23,14 @@ async function projector (t: Test, projections: readonly AnyProjection[]) {
   const db = client.db()
   const ending = new AbortController()
   const held = new Map<number, Held | undefined>()
-  const options: ConsumeOptions = {
+  const options: ProjectOptions = {
     db,
     kafka,
     admin,
     topic,
     groupId: topic,
     projections,
+    turns: makeTurns(projections),
     declared: new Set(['Counted', 'Lent']),
     signal: ending.signal,
     log: { info () {}, debug () {}, warn () {}, error () {} } as never,
@@ -41,8 +43,9 @@ async function projector (t: Test, projections: readonly AnyProjection[]) {
   const apply = async (messages: readonly RawMessage[], offsets: readonly number[]) => {
     const standing = projections.map((projection, index) => makeCheckpoint(projection, { topic, partition: 0 }, '', offsets[index]!))
     await checkpoints(db).insertMany(standing)
-    const byProjection = new Map(projections.map((projection, index) => [projection, { checkpoint: standing[index]!, parked: new Map() }]))
-    await project(options, 0, messages, { byProjection, auditor: makeAuditor(''), start: 0 })
+    const tracks = tracksOf(options, { number: 0, low: 0, high: 0, read: makeReader('') }, projections.map((projection, index) => ({ projection, checkpoint: standing[index]!, parked: new Map() })), '')
+    await Promise.all(tracks.map(async track => await track.work(messages)))
+    return tracks
   }
   /** Reads the topic; tells why it has ended. */
   const run = async () => {
@@ -74,11 +77,11 @@ const junk = (offset: number): RawMessage => ({ offset: String(offset), timestam
 
 t.test('a read model without checkpoints is not begun: it is to be built; with some, a new partition is', async t => {
   const { db, topic, options } = await projector(t, [counts])
-  await t.rejects(loadPositions(options, 0), { message: /counts is not there/ })
+  await t.rejects(openPartition(options, 0), { message: /counts is not there/ })
   await db.createCollection('counts')
-  await t.rejects(loadPositions(options, 0), { message: /counts is not there/ })
+  await t.rejects(openPartition(options, 0), { message: /counts is not there/ })
   await checkpoints(db).insertOne(makeCheckpoint(counts, { topic, partition: 1 }, '', 0))
-  t.match(await loadPositions(options, 0), { start: 0 })
+  t.equal(startOf(await openPartition(options, 0)), 0)
 })
 
 t.test('an event that another module declares is passed over; one that none declares parks its aggregate', async t => {
@@ -100,7 +103,7 @@ async function opened (t: Test) {
   const { db, topic, options } = await projector(t, [counts])
   await checkpoints(db).insertOne(makeCheckpoint(counts, { topic, partition: 0 }, '', 0))
   const told: string[] = []
-  const lanes = makeLanes({ ...options, open: openIn(options) }, { pause: () => told.push('pause'), resume: () => told.push('resume'), seek: ({ offset }) => told.push(`seek ${offset}`) }, error => told.push((error as Error).message))
+  const lanes = makeLanes({ ...options, open: async partition => await openPartition(options, partition) }, { pause: () => told.push('pause'), resume: () => told.push('resume'), seek: ({ offset }) => told.push(`seek ${offset}`) }, error => told.push((error as Error).message))
   t.teardown(lanes.stop)
   return { db, lanes, told }
 }
@@ -164,11 +167,9 @@ t.test("a stranger's transaction holds up nothing, neither while it is open nor 
 })
 
 t.test('a topic that is another than before, and as long: the read model is to be built anew', async t => {
-  const { db, options, apply } = await projector(t, [counts])
-  await apply([message(0, 'Counted', 'a'), message(1, 'Counted', 'a')], [0])
-  const checkpoint = (await checkpoints(db).findOne())!
-  const at = { byProjection: new Map([[counts, { checkpoint, parked: new Map() }]]), auditor: makeAuditor(''), start: 2 }
-  await t.rejects(project(options, 0, [message(2, 'Counted', 'a', nextEpoch(1, { topic: 'another' }))], at), { message: /is of another topic than counts has read; it is built anew/ })
+  const { db, apply } = await projector(t, [counts])
+  const [, track] = await apply([message(0, 'Counted', 'a'), message(1, 'Counted', 'a')], [0])
+  await t.rejects(track!.work([message(2, 'Counted', 'a', nextEpoch(1, { topic: 'another' }))]), { message: /is of another topic than counts has read; it is built anew/ })
   t.equal(await checkpoints(db).countDocuments(), 0)
   t.same(await db.collection('counts').find().toArray(), [{ _id: 'a', n: 2 }])
 })

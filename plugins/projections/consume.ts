@@ -3,9 +3,10 @@ import type { Admin, Kafka } from 'kafkajs'
 import type { Db } from 'mongodb'
 import type { FastifyBaseLogger } from 'fastify'
 import type { AnyProjection } from '@bifold/cqrs'
-import { consume as consumeTopic, type Held, type Opened } from '@bifold/kafka'
+import { consume as consumeTopic, type Held } from '@bifold/kafka'
 import type { OrderBreak } from './audit.ts'
-import { loadPositions, project } from './project.ts'
+import { openPartition } from './project.ts'
+import { makeTurns } from './turns.ts'
 
 export interface ConsumeOptions {
   readonly db: Db
@@ -29,14 +30,8 @@ export interface ConsumeOptions {
   readonly holding: (partition: number, held: Held | undefined) => void
 }
 
-/** Opens a partition where MongoDB says. */
-export const openIn = (options: ConsumeOptions) => async (partition: number): Promise<Opened> => {
-  const positions = await loadPositions(options, partition)
-  return {
-    get start () { return positions.start },
-    work: async messages => await project(options, partition, messages, positions)
-  }
-}
-
 /** Consumes until the signal; rejects when anything fails, and is then to be called again. */
-export const consume = async (options: ConsumeOptions, ready: () => void): Promise<void> => await consumeTopic({ ...options, open: openIn(options) }, ready)
+export async function consume (options: ConsumeOptions, ready: () => void): Promise<void> {
+  const all = { ...options, turns: makeTurns(options.projections) }
+  await consumeTopic({ ...all, open: async partition => await openPartition(all, partition) }, ready)
+}

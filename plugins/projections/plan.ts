@@ -8,12 +8,15 @@ import type { Notebook } from './notes.ts'
 /** An event with the message that it came in. */
 export interface Received { readonly message: RawMessage, readonly envelope: Envelope }
 
-/** Consecutive messages of one partition: events to apply, and messages that nobody can read, with the reason. */
+/** A message that nobody can read, with the reason. */
+export interface Unreadable { readonly message: RawMessage, readonly reason: string }
+
+/** Consecutive messages of one partition: events to apply, and messages that nobody can read. */
 export interface Stretch {
   readonly topic: string
   readonly partition: number
   readonly events: readonly Received[]
-  readonly unreadable: readonly { readonly message: RawMessage, readonly reason: string }[]
+  readonly unreadable: readonly Unreadable[]
   /** The message after the last. */
   readonly next: number
 }

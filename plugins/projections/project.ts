@@ -1,42 +1,53 @@
-/** Applies what has come in from a partition to each projection, from where it stands there. */
+/** The tracks of a partition: each projection applies its events at a pace of its own, from where it stands in MongoDB, beside the auditor. */
 import type { Db } from 'mongodb'
-import { epochOf, generationOf, isSequence, readMessage, UnreadableMessage, type AnyProjection } from '@bifold/cqrs'
-import type { RawMessage } from '@bifold/kafka'
-import { makeAuditor, type Auditor } from './audit.ts'
+import { generationOf, type AnyProjection } from '@bifold/cqrs'
+import type { RawMessage, Track } from '@bifold/kafka'
+import { makeAuditor } from './audit.ts'
 import { apply, checkpointId, checkpoints, versionOf, unbuilt, type Checkpoint } from './apply.ts'
 import type { ConsumeOptions } from './consume.ts'
 import { loadParked, type Letter, type Parked } from './letters.ts'
-import { concerns, type Received, type Stretch } from './plan.ts'
+import { concerns, type Stretch } from './plan.ts'
+import { makeReader, type Content } from './read.ts'
+import type { Turn } from './turns.ts'
 
-/** Where each projection stands in a partition, and where reading has to begin for all of them. */
-export interface Positions { readonly byProjection: Map<AnyProjection, Position>, readonly auditor: Auditor, start: number }
+/** `turns` tells when each projection may write; at once, if it is not in there. */
+export interface ProjectOptions extends ConsumeOptions { readonly turns: ReadonlyMap<AnyProjection, Turn> }
 
 /** Where a projection stands in a partition, and what is parked there. */
-interface Position { readonly checkpoint: Checkpoint | undefined, readonly parked: Parked }
+export interface Position { readonly projection: AnyProjection, readonly checkpoint: Checkpoint | undefined, readonly parked: Parked }
 
-/** Reads where the projections stand in a partition. */
-export async function loadPositions ({ db, admin, topic, projections, leftOut }: ConsumeOptions, partition: number): Promise<Positions> {
+/** A partition, how it is read, and where it begins and ends now. */
+interface Partition { readonly number: number, readonly read: (messages: readonly RawMessage[]) => Content, readonly low: number, readonly high: number }
+
+/** Reads where the projections stand in a partition; those that another version has built are left out. */
+export async function openPartition (options: ProjectOptions, number: number): Promise<readonly Track[]> {
+  const { admin, topic } = options
   const ranges = await admin.fetchTopicOffsets(topic)
-  const range = ranges.find(found => found.partition === partition)
+  const range = ranges.find(({ partition }) => partition === number)
   const [low, high] = [Number(range?.low ?? 0), Number(range?.high ?? 0)]
-  const byProjection: Positions['byProjection'] = new Map()
-  for (const projection of projections) {
-    const found = await checkpoints(db).findOne({ _id: checkpointId(projection, topic, partition) })
-    // In one partition alone it is new.
-    if (found === null && (await unbuilt(db, topic, ranges, [projection])).length > 0) throw new Error(`${projection.collection} is not there: it is to be built`)
-    if (found !== null && found.version !== versionOf(projection)) {
-      leftOut(projection, found.version)
-      continue
-    }
-    if (found !== null && (found.offset < low || found.offset > high)) {
-      throw await forget(db, projection, found.offset < low
-        ? `Kafka has deleted messages of partition ${partition} that ${projection.collection} has not seen, from ${found.offset} to ${low}`
-        : `Partition ${partition} ends at ${high}, before the checkpoint ${found.offset} of ${projection.collection}: the topic is another than before`)
-    }
-    byProjection.set(projection, { checkpoint: found ?? undefined, parked: await loadParked(db, projection, topic, partition) })
+  const positions: Position[] = []
+  for (const projection of options.projections) {
+    const found = await loadPosition(options, ranges, { number, low, high }, projection)
+    if (found !== undefined) positions.push(found)
   }
-  const seen = [...byProjection.values()].map(({ checkpoint }) => checkpoint?.sequence ?? '').sort()
-  return { byProjection, auditor: makeAuditor(seen.at(-1) ?? ''), start: byProjection.size === 0 ? high : Math.min(...[...byProjection.values()].map(({ checkpoint }) => checkpoint?.offset ?? low)) }
+  const known = positions.map(({ checkpoint }) => checkpoint?.sequence ?? '').sort().at(-1) ?? ''
+  return tracksOf(options, { number, low, high, read: makeReader(known) }, positions, known)
+}
+
+async function loadPosition ({ db, topic, leftOut }: ConsumeOptions, ranges: readonly { readonly partition: number }[], { number, low, high }: Omit<Partition, 'read'>, projection: AnyProjection): Promise<Position | undefined> {
+  const found = await checkpoints(db).findOne({ _id: checkpointId(projection, topic, number) })
+  // In one partition alone it is new.
+  if (found === null && (await unbuilt(db, topic, ranges, [projection])).length > 0) throw new Error(`${projection.collection} is not there: it is to be built`)
+  if (found !== null && found.version !== versionOf(projection)) {
+    leftOut(projection, found.version)
+    return undefined
+  }
+  if (found !== null && (found.offset < low || found.offset > high)) {
+    throw await forget(db, projection, found.offset < low
+      ? `Kafka has deleted messages of partition ${number} that ${projection.collection} has not seen, from ${found.offset} to ${low}`
+      : `Partition ${number} ends at ${high}, before the checkpoint ${found.offset} of ${projection.collection}: the topic is another than before`)
+  }
+  return { projection, checkpoint: found ?? undefined, parked: await loadParked(db, projection, topic, number) }
 }
 
 /** Takes a read model's checkpoints away, so that it is built anew, and whoever else works on it is fenced off; gives the error to end with. */
@@ -45,42 +56,72 @@ async function forget (db: Db, { collection }: AnyProjection, reason: string): P
   return new Error(`${reason}; it is built anew from PostgreSQL`)
 }
 
-/** Applies consecutive messages of a partition to each projection, and moves the positions. */
-export async function project (options: ConsumeOptions, partition: number, messages: readonly RawMessage[], at: Positions) {
-  const { db, topic, declared, log, applied, disordered } = options
-  const projections = [...at.byProjection.keys()]
-  const last = [...at.byProjection.values()].map(({ checkpoint }) => checkpoint?.sequence ?? '').sort().at(-1) ?? ''
-  const { events, unreadable } = read(messages, epochOf(last))
-  const next = Number(messages.at(-1)!.offset) + 1
-  for (const { envelope } of events) {
-    const found = at.auditor.next(envelope)
-    if (found === undefined) continue
-    log.error({ partition, ...found, sequence: envelope.sequence }, 'the versions of an aggregate do not follow each other')
-    disordered(found)
+/** @param known the last sequence that any of the projections has seen */
+export function tracksOf (options: ProjectOptions, partition: Partition, positions: readonly Position[], known: string): readonly Track[] {
+  const starts = positions.map(({ checkpoint }) => checkpoint?.offset ?? partition.low)
+  return [
+    track(positions.length === 0 ? partition.high : Math.max(...starts), audit(options, partition, known)),
+    ...positions.map((position, index) => track(starts[index]!, project(options, partition, position, { keepsUnreadable: index === 0 }), options.turns.get(position.projection)))
+  ]
+}
+
+/** A track that begins at `start`; `work` gets what is not before it, and the place behind. */
+function track (start: number, work: (messages: readonly RawMessage[], end: number) => void | Promise<void>, inTurn?: Turn): Track {
+  let next = start
+  return {
+    inTurn,
+    get next () { return next },
+    async work (messages) {
+      const end = Number(messages.at(-1)!.offset) + 1
+      if (end <= next) return
+      await work(messages.slice(messages.findIndex(({ offset }) => Number(offset) >= next)), end)
+      next = end
+    }
   }
-  await Promise.all(projections.map(async projection => {
-    const { checkpoint: from, parked } = at.byProjection.get(projection)!
-    const isNew = ({ offset }: RawMessage) => Number(offset) >= (from?.offset ?? 0)
+}
+
+function audit ({ log, disordered }: ConsumeOptions, { number: partition, read }: Partition, known: string) {
+  const auditor = makeAuditor(known)
+  return (messages: readonly RawMessage[]) => {
+    const { events } = read(messages)
+    for (const { envelope } of events) {
+      const found = auditor.next(envelope)
+      if (found === undefined) continue
+      log.error({ partition, ...found, sequence: envelope.sequence }, 'the versions of an aggregate do not follow each other')
+      disordered(found)
+    }
+    const requestIds = [...new Set(events.map(({ envelope: { requestId } }) => requestId))].slice(0, 20) // enough to find a request by, in a line of bounded length
+    log.info({ partition, from: messages[0]!.offset, to: messages.at(-1)!.offset, events: events.length, requestIds }, 'batch read')
+  }
+}
+
+/** Applies messages to a projection, and moves its checkpoint. Of what nobody can read one projection keeps the copy, whatever their number. */
+function project (options: ConsumeOptions, { number: partition, read }: Partition, { projection, checkpoint, parked }: Position, { keepsUnreadable }: { keepsUnreadable: boolean }) {
+  const { db, topic, declared, log, applied } = options
+  let from = checkpoint
+  return async (messages: readonly RawMessage[], next: number) => {
+    const { events, unreadable } = read(messages)
+    let last = from?.sequence ?? ''
     const stretch: Stretch = {
       topic,
       partition,
       next,
-      unreadable: projection === projections[0] ? unreadable.filter(({ message }) => isNew(message)) : [], // one copy, whatever the number of projections
-      // What this projection has applied before, and duplicates on the topic, are passed over.
-      events: events.filter(({ message, envelope: { type, sequence } }) => concerns(projection, declared, type) && isNew(message) && sequence > (from?.sequence ?? ''))
+      unreadable: keepsUnreadable ? unreadable : [],
+      // Sequences rise within a partition; what does not was applied before, or is there twice.
+      events: events.filter(({ envelope: { type, sequence } }) => {
+        const isNew = concerns(projection, declared, type) && sequence > last
+        if (isNew) last = sequence
+        return isNew
+      })
     }
-    if ((from?.offset ?? 0) >= next) return
     // It may be as long as the old one was, so that the offsets tell nothing.
-    const another = from !== undefined && from.sequence !== '' && stretch.events.some(({ envelope: { sequence } }) => generationOf(sequence) > generationOf(from.sequence))
-    if (another) throw await forget(db, projection, `Partition ${partition} is of another topic than ${projection.collection} has read`)
-    const { checkpoint, letters } = await apply({ db, projection, parked }, withoutRepeats(stretch), from)
-    at.byProjection.set(projection, { checkpoint, parked })
+    if (from !== undefined && from.sequence !== '' && generationOf(last) > generationOf(from.sequence)) throw await forget(db, projection, `Partition ${partition} is of another topic than ${projection.collection} has read`)
+    const { checkpoint, letters } = await apply({ db, projection, parked }, stretch, from)
+    from = checkpoint
     applied(projection, stretch.events.length + stretch.unreadable.length - letters.length, letters.length)
     tell(options, partition, letters)
-  }))
-  at.start = next
-  const requestIds = [...new Set(events.map(({ envelope: { requestId } }) => requestId))].slice(0, 20) // enough to find a request by, in a line of bounded length
-  log.info({ partition, from: messages[0]!.offset, to: messages.at(-1)!.offset, events: events.length, requestIds }, 'batch projected')
+    log.debug({ partition, projection: projection.collection, next, events: stretch.events.length }, 'batch projected')
+  }
 }
 
 function tell ({ log }: ConsumeOptions, partition: number, letters: readonly Letter[]) {
@@ -89,35 +130,5 @@ function tell ({ log }: ConsumeOptions, partition: number, letters: readonly Let
     if (aggregateId === null) log.warn(fields, 'message kept as a dead letter')
     else if (waits) log.debug(fields, 'event kept behind a dead letter')
     else log.error(fields, 'event kept as a dead letter: its aggregate is parked')
-  }
-}
-
-function read (messages: readonly RawMessage[], epochKnown: number) {
-  const events: Received[] = []
-  const unreadable: { message: RawMessage, reason: string }[] = []
-  for (const message of messages) {
-    if (message.isControlRecord === true) continue // a marker of a relay that began
-    try {
-      const envelope = readMessage(message as never)
-      // One that sorts behind all of the relay's would have them passed over for ever.
-      if (!isSequence(envelope.sequence, epochKnown)) throw new UnreadableMessage('the header ce_sequence is not one of the relay\'s')
-      events.push({ message, envelope })
-    } catch (error) {
-      unreadable.push({ message, reason: (error as Error).message })
-    }
-  }
-  return { events, unreadable }
-}
-
-// Sequences rise within a partition; one that does not was sent before.
-function withoutRepeats (stretch: Stretch): Stretch {
-  let last = ''
-  return {
-    ...stretch,
-    events: stretch.events.filter(({ envelope: { sequence } }) => {
-      const fresh = sequence > last
-      if (fresh) last = sequence
-      return fresh
-    })
   }
 }
