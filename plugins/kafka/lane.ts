@@ -38,55 +38,58 @@ export interface Lane {
 
 const stretchMax = 500 // events in one transaction: larger ones are not faster, and six partitions hold one each
 const aheadBytesMax = 512 * 1024 // that wait for the slowest, some 1,000 events; beyond, they wait in Kafka until half of it is taken: a partition that is resumed waits for the fetch in flight
+const leadMax = 100 // messages that the slowest has not taken, from which on a track takes no more: with much to do it gathers as many as the slowest, instead of taking its time from it (docs/decisions/0025-tracks.md)
+
+/** What the slowest track has not taken. */
+interface Waiting { messages: RawMessage[], bytes: number }
 
 /** Where a track is: how many of the waiting messages it has taken, and those that it works on. */
-interface Place { readonly track: Track, taken: number, inWork: readonly RawMessage[], running: Promise<void> | undefined }
+interface Place { readonly track: Track, taken: number, inWork: readonly RawMessage[], busy: boolean, running: Promise<void> }
 
 export const startOf = (tracks: readonly Track[]): number => Math.min(...tracks.map(({ next }) => next))
 
 export function makeLane ({ tracks, pause, resume, holding, failed }: LaneOptions): Lane {
-  const places = tracks.map((track): Place => ({ track, taken: 0, inWork: [], running: undefined }))
-  let waiting: RawMessage[] = [] // what the slowest has not taken
-  let waitingBytes = 0
+  const places = tracks.map((track): Place => ({ track, taken: 0, inWork: [], busy: false, running: Promise.resolve() }))
+  const waiting: Waiting = { messages: [], bytes: 0 }
   let next = startOf(tracks)
   let paused = false
   const stopping = new AbortController()
 
   const tell = () => holding(held(places, waiting))
 
-  const take = (place: Place): readonly RawMessage[] => {
-    const stretch = waiting.slice(place.taken, place.taken + stretchMax)
-    place.taken += stretch.length
-    const all = Math.min(...places.map(({ taken }) => taken))
-    if (all === 0) return stretch
-    waitingBytes -= bytes(waiting.slice(0, all))
-    waiting = waiting.slice(all)
-    for (const each of places) each.taken -= all
-    if (paused && waitingBytes < aheadBytesMax / 2) {
+  const step = async (place: Place) => {
+    if (stopping.signal.aborted) return
+    place.inWork = take(place, places, waiting)
+    runAll() // also those that were too far ahead
+    if (paused && waiting.bytes < aheadBytesMax / 2) {
       paused = false
       resume()
     }
-    return stretch
-  }
-
-  const step = async (place: Place) => {
-    if (stopping.signal.aborted) return
-    place.inWork = take(place)
     await place.track.work(place.inWork)
     place.inWork = []
     tell()
   }
 
+  const mayTake = ({ taken }: Place) => taken < Math.min(waiting.messages.length, leadMax) && !stopping.signal.aborted
+
   const run = async (place: Place) => {
     const { inTurn = async work => await work() } = place.track
     try {
-      while (place.taken < waiting.length && !stopping.signal.aborted) await inTurn(async () => await step(place))
+      while (mayTake(place)) await inTurn(async () => await step(place))
     } catch (error) {
       const isFirst = !stopping.signal.aborted
       stopping.abort()
       if (isFirst) failed(error)
     } finally {
-      place.running = undefined
+      place.busy = false
+    }
+  }
+
+  const runAll = () => {
+    for (const place of places) {
+      if (place.busy || !mayTake(place)) continue
+      place.busy = true
+      place.running = run(place)
     }
   }
 
@@ -94,15 +97,15 @@ export function makeLane ({ tracks, pause, resume, holding, failed }: LaneOption
     get next () { return next },
     add (messages) {
       if (stopping.signal.aborted || messages.length === 0) return
-      waiting.push(...messages)
-      waitingBytes += bytes(messages)
+      waiting.messages.push(...messages)
+      waiting.bytes += bytes(messages)
       tell()
       next = Number(messages.at(-1)!.offset) + 1
-      if (waitingBytes >= aheadBytesMax && !paused) {
+      if (waiting.bytes >= aheadBytesMax && !paused) {
         paused = true
         pause()
       }
-      for (const place of places) place.running ??= run(place)
+      runAll()
     },
     async stop () {
       stopping.abort()
@@ -111,11 +114,24 @@ export function makeLane ({ tracks, pause, resume, holding, failed }: LaneOption
   }
 }
 
+/** The next stretch of a place; what all have taken then waits no more. */
+function take (place: Place, places: readonly Place[], waiting: Waiting): readonly RawMessage[] {
+  const stretch = waiting.messages.slice(place.taken, place.taken + stretchMax)
+  place.taken += stretch.length
+  const all = Math.min(...places.map(({ taken }) => taken))
+  if (all > 0) {
+    waiting.bytes -= bytes(waiting.messages.slice(0, all))
+    waiting.messages = waiting.messages.slice(all)
+    for (const each of places) each.taken -= all
+  }
+  return stretch
+}
+
 /** What the slowest has not done. */
-function held (places: readonly Place[], waiting: readonly RawMessage[]): Held | undefined {
-  const undone = ({ taken, inWork }: Place) => inWork.length + waiting.length - taken
+function held (places: readonly Place[], { messages }: Waiting): Held | undefined {
+  const undone = ({ taken, inWork }: Place) => inWork.length + messages.length - taken
   const slowest = places.reduce((one, other) => undone(other) > undone(one) ? other : one)
-  const oldest = slowest.inWork[0] ?? waiting[slowest.taken]
+  const oldest = slowest.inWork[0] ?? messages[slowest.taken]
   return oldest && { messages: undone(slowest), since: Number(oldest.timestamp) }
 }
 

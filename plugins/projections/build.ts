@@ -15,6 +15,7 @@ import type { Build } from './claim.ts'
 import { letters } from './letters.ts'
 import { concerns, type Received } from './plan.ts'
 import { inTransaction } from './transaction.ts'
+import { makeTurns, type Turn } from './turns.ts'
 
 export interface BuildOptions {
   readonly url: string
@@ -64,7 +65,8 @@ export async function build (options: BuildOptions, builds: readonly Build[]): P
 
 /** A lane writes page after page; the lanes work side by side, and each aggregate has one lane. */
 async function writeAll ({ db, declared, signal, building }: BuildOptions, builds: readonly Build[], snapshot: EventLogSnapshot) {
-  const lanes = Array.from({ length: lanesCount }, (_, partition) => makeLane(db, declared, builds, partition))
+  const turns = makeTurns(builds.map(({ next }) => next))
+  const lanes = Array.from({ length: lanesCount }, (_, partition) => makeLane(db, declared, turns, partition))
   let [at, done, last] = [0, 0, '']
   building(0, snapshot.count)
   for await (const page of ahead(snapshot.pages(pageMax))) {
@@ -103,10 +105,10 @@ async function * ahead<Page> (pages: AsyncGenerator<Page, void, void>): AsyncGen
   }
 }
 
-interface Work { readonly target: Target, checkpoint: Checkpoint | undefined }
+interface Work { readonly target: Target, readonly inTurn: Turn, checkpoint: Checkpoint | undefined }
 
-function makeLane (db: Db, declared: ReadonlySet<string>, builds: readonly Build[], partition: number) {
-  const works = builds.map(({ next }): Work => ({ target: { db, projection: next, parked: new Map() }, checkpoint: undefined }))
+function makeLane (db: Db, declared: ReadonlySet<string>, turns: ReadonlyMap<AnyProjection, Turn>, partition: number) {
+  const works = [...turns].map(([projection, inTurn]): Work => ({ target: { db, projection, parked: new Map() }, inTurn, checkpoint: undefined }))
   let working = Promise.resolve()
   let offset = 0
   const write = async (rows: readonly EventRow[], sequence: string) => {
@@ -115,8 +117,9 @@ function makeLane (db: Db, declared: ReadonlySet<string>, builds: readonly Build
     const events = rows.map((row, index) => received(row, sequence, from + index))
     for (const work of works) {
       const on = events.filter(({ envelope: { type } }) => concerns(work.target.projection, declared, type))
-      const { checkpoint } = await apply(work.target, { topic: logTopic, partition, events: on, unreadable: [], next: offset }, work.checkpoint)
-      work.checkpoint = checkpoint
+      await work.inTurn(async () => {
+        work.checkpoint = (await apply(work.target, { topic: logTopic, partition, events: on, unreadable: [], next: offset }, work.checkpoint)).checkpoint
+      })
     }
   }
   return {

@@ -150,6 +150,29 @@ t.test('what Kafka deletes while a projector that is at work is behind is missed
   t.equal(await checkpoints(db).countDocuments(), 0, 'it is to be built anew')
 })
 
+t.test('a read model that is held up holds up no other, and catches up', async t => {
+  const others: AnyProjection = { ...counts, collection: 'others' }
+  const { db, topic, options, run } = await projector(t, [counts, others])
+  await run()
+  const session = db.client.startSession()
+  session.startTransaction()
+  await checkpoints(db).updateOne({ projection: 'others', partition: 0 }, { $set: { note: 'held' } }, { session })
+  const producer = options.kafka.producer()
+  await producer.connect()
+  t.teardown(async () => await producer.disconnect())
+  const counted = (collection: string, n: number) => until(async () => (await db.collection(collection).findOne({}))?.['n'] === n, `${n} in ${collection}`)
+  for (let offset = 0; offset < 3; offset++) {
+    const { key, value, headers } = message(offset, 'Counted', 'a')
+    await producer.send({ topic, messages: [{ partition: 0, key, value, headers: headers as Record<string, string> }] })
+    await counted('counts', offset + 1)
+  }
+  t.same(await db.collection('others').find().toArray(), [])
+  await session.abortTransaction()
+  await session.endSession()
+  await counted('others', 3)
+  t.match(await checkpoints(db).find({ partition: 0 }).toArray(), [{ offset: 3 }, { offset: 3 }])
+})
+
 t.test("a stranger's transaction holds up nothing, neither while it is open nor when it is given up", async t => {
   const { db, topic, options, run } = await projector(t, [counts])
   await run()

@@ -129,6 +129,7 @@ export function verdictTable ({ seed, seconds, brokers, chaos, record, settled, 
     ['kills, pauses', `${chaos.kills}, ${chaos.pauses}`],
     ['commands answered, refused, unknown', `${record.answered.length}, ${record.refused}, ${record.unknown}`],
     ['of these through the queue', String(record.queued)],
+    ['of these in batches', String(record.batched)],
     ['reads', String(record.reads)],
     ['settled after', `${(settled.afterMs / 1000).toFixed(1)} s`],
     ...verdict.map(({ what, count }): [string, string] => [what, String(count)])

@@ -12,6 +12,8 @@ export interface LoadOptions {
   readonly seed: number
   /** How many of a hundred commands go through the queue; none if not given. */
   readonly queued?: number
+  /** How many of a hundred times that books are added it is a batch of them; none if not given. */
+  readonly batched?: number
   /** How long each client rests between two requests; 0 if not given. */
   readonly restMs?: number
   /** How long a connection may rest before the client closes it; as long as the server allows, if not given. */
@@ -45,6 +47,8 @@ export interface Record {
   unknown: number
   /** Commands that were accepted into the queue. */
   queued: number
+  /** Commands that were lines of a batch. */
+  batched: number
   reads: number
   /** What an answer or a read said that cannot be. */
   readonly wrong: string[]
@@ -59,12 +63,13 @@ const attemptMs = 10_000 // a paused gateway is given up, and asked again
 const giveUpMs = 60_000 // after the end everything runs again: who is not answered then never will be
 const againMs = [20, 300] as const
 const booksMax = 200 // of each client: more than the versions of one, so that there are long histories
+const batchLinesMax = 20 // a transaction has several lines, and a group lines of several batches
 const sharedBooks = 5 // that all clients revise: the group commit has them together
 
 interface Book { readonly id: string, version: number, seen: number, withdrawn: boolean }
 
 export function startLoad (options: LoadOptions): Load {
-  const record: Record = { answered: [], refused: 0, unknown: 0, queued: 0, reads: 0, wrong: [] }
+  const record: Record = { answered: [], refused: 0, unknown: 0, queued: 0, batched: 0, reads: 0, wrong: [] }
   const shared: Book[] = []
   const { keepAliveMs } = options
   const agent = new Agent({ ...keepAliveMs === undefined ? {} : { keepAliveTimeout: keepAliveMs, keepAliveMaxTimeout: keepAliveMs }, connections: options.clients, connect: { timeout: attemptMs }, headersTimeout: attemptMs, bodyTimeout: attemptMs })
@@ -88,12 +93,12 @@ async function client (self: Client): Promise<void> {
   const own: Book[] = []
   while (stopping.at === 0) {
     const dice = random.between(1, 100)
-    if (dice <= 30 || own.length === 0) await add(self, own)
+    if (dice <= 30 || own.length === 0) await (isBatch(self) ? addBatch(self, own) : add(self, own))
     else if (dice <= 40 && shared.length > 0) await reviseShared(self, random.of(shared))
     else if (dice <= 85) await revise(self, random.of(own))
     else if (dice <= 88) await withdraw(self, random.of(own))
     else await read(self, random.of(own))
-    if (own.length > booksMax) own.splice(0, 1)
+    own.splice(0, own.length - booksMax)
     if (self.restMs !== undefined) await setTimeout(self.restMs)
   }
 }
@@ -108,6 +113,33 @@ async function add (self: Client, own: Book[]) {
   self.record.answered.push({ kind: 'add', ...answer, price })
   if (shared.length < sharedBooks) shared.push(book)
   else own.push(book)
+}
+
+const isBatch = ({ random, batched = 0 }: Client): boolean => batched > 0 && random.between(1, 100) <= batched
+
+/** Adds books in a batch, which is sent again with its key until each line is answered for good. */
+async function addBatch (self: Client, own: Book[]) {
+  const { random, record } = self
+  const prices = Array.from({ length: random.between(2, batchLinesMax) }, () => random.between(0, 1e9))
+  const body = prices.map(price => JSON.stringify({ title: `Book ${price}`, authors: ['Crash'], price })).join('\n')
+  const headers = { 'idempotency-key': randomUUID(), 'content-type': 'application/x-ndjson' }
+  while (goesOn(self)) {
+    const reply = await send(self, 'gateways', 'POST', '/books:batch', headers, body).catch(() => undefined) // nobody answered, or broke off
+    const lines = (reply?.status === 200 ? reply.body : [reply].filter(answer => answer !== undefined)) as (Reply['body'] & { status: number })[]
+    const wrong = lines.find(({ status }) => status !== 201 && status !== 503)
+    if (wrong !== undefined) record.wrong.push(`add in a batch: ${JSON.stringify(wrong)}`)
+    if (lines.length === prices.length && lines.every(({ status }) => status === 201)) {
+      record.batched += lines.length
+      for (const [index, { id, version }] of lines.entries()) {
+        check(self, version === 1, `a new book of a batch has version ${version}`)
+        record.answered.push({ kind: 'add', id, version, price: prices[index]! })
+        own.push({ id, version, seen: 0, withdrawn: false })
+      }
+      return
+    }
+    await setTimeout(random.between(...againMs))
+  }
+  record.unknown += prices.length
 }
 
 async function revise (self: Client, book: Book) {
@@ -200,15 +232,15 @@ async function outcome (self: Client, id: string): Promise<Reply> {
 }
 
 /** One request, to the server that the last one went to; to the next one if that refuses the connection. */
-async function send (self: Client, to: Seen['to'], method: 'GET' | 'POST' | 'PATCH' | 'DELETE', path: string, headers: Readonly<{ [name: string]: string }> = {}, body?: object): Promise<{ status: number, body: unknown }> {
+async function send (self: Client, to: Seen['to'], method: 'GET' | 'POST' | 'PATCH' | 'DELETE', path: string, headers: Readonly<{ [name: string]: string }> = {}, body?: object | string): Promise<{ status: number, body: unknown }> {
   const { agent, at, seen } = self
   const urls = self[to]
   const begun = Date.now()
   for (let refused = 1; ; refused++) {
     const url = urls[at[to] % urls.length]!
     try {
-      const response = await request(`${url}${path}`, { method, headers, dispatcher: agent, ...body === undefined ? {} : { body: JSON.stringify(body) } })
-      const answer = await response.body.json()
+      const response = await request(`${url}${path}`, { method, headers, dispatcher: agent, ...body === undefined ? {} : { body: typeof body === 'string' ? body : JSON.stringify(body) } })
+      const answer = response.headers['content-type'] === 'application/x-ndjson' ? (await response.body.text()).trim().split('\n').map(line => JSON.parse(line)) : await response.body.json()
       seen?.({ to, begun, ended: Date.now(), url, status: response.statusCode, retryAfter: String(response.headers['retry-after'] ?? '') })
       return { status: response.statusCode, body: answer }
     } catch (error) {

@@ -16,6 +16,7 @@ interface Options { seconds: number, seed: number, brokers: 1 | 3, dir: string, 
 
 const clients = 24 // enough that a group commit has several commands of each kind; two cores have work for the servers too
 const queuedOfHundred = 10 // enough of them in the queue whenever somebody is killed; each takes its client as long as it waits there
+const batchedOfHundred = 10 // with the single ones, of as many commands again
 const exit = { found: 1, failed: 2 }
 
 const options = new Command('crash-kit')
@@ -46,7 +47,7 @@ async function run ({ seconds, seed, brokers, dir, bug, keep }: Options): Promis
   const actors = await startActors({ dir, apps, env: { ...env }, ports })
   try {
     const urls = { gateways: [`http://127.0.0.1:${ports.GATEWAY_PORT}`], queries: [`http://127.0.0.1:${ports.QUERY_HTTP_PORT}`] }
-    const load = startLoad({ ...urls, clients, seed, queued: queuedOfHundred })
+    const load = startLoad({ ...urls, clients, seed, queued: queuedOfHundred, batched: batchedOfHundred })
     const all = [ports.GATEWAY_PORT, ports.QUERY_HTTP_PORT, ports.PROJECTOR_PORT, ports.PROJECTOR_2_PORT, ports.RELAY_PORT]
     const begun = Date.now()
     const say = (line: string) => console.log(`${((Date.now() - begun) / 1000).toFixed(1).padStart(6)} s  ${line}`)
