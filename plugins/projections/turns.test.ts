@@ -6,8 +6,8 @@ import { makeTurns } from './turns.ts'
 
 const [first, noted, other] = ['first', 'noted', 'other'].map((collection): AnyProjection => projection<any, any, any>({ collection, indexes: [], on: {}, ...collection === 'noted' ? { notes: () => [] } : {} })) as [AnyProjection, AnyProjection, AnyProjection]
 
-function turns () {
-  const made = makeTurns([first, noted, other])
+function turns (projections = [first, noted, other]) {
+  const made = makeTurns(projections)
   const begun: string[] = []
   const gates: PromiseWithResolvers<void>[] = []
   const begin = (...wanted: AnyProjection[]) => wanted.map(async projection => await made.get(projection)!(async () => {
@@ -26,12 +26,23 @@ function turns () {
   return { begin, begun, end }
 }
 
-t.test('four at a time; of those that wait the first read model goes first, the others as they came', async t => {
+t.test('four at a time, three of one read model; of those that wait the first read model goes first, the others as they came', async t => {
   const { begin, begun, end } = turns()
-  begin(other, other, other, other, other, noted, first)
+  begin(other, other, other, other)
+  await setImmediate()
+  t.same(begun, ['other', 'other', 'other'], 'a place is left')
+  begin(noted, other, first)
+  await setImmediate()
+  t.same(begun.slice(3), ['noted'])
+  t.same([await end(3), await end(0), await end(1), await end(2)], [['first'], ['other'], ['other'], []])
+})
+
+t.test('one that is alone has all four', async t => {
+  const { begin, begun, end } = turns([other])
+  begin(other, other, other, other, other)
   await setImmediate()
   t.equal(begun.length, 4)
-  t.same([await end(0), await end(1), await end(2)], [['first'], ['other'], ['noted']])
+  t.same(await end(0), ['other'])
 })
 
 t.test('a read model with notes has one turn at a time, and its others take no place meanwhile; a fault ends a turn too', async t => {

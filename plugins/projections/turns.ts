@@ -13,10 +13,11 @@ const transactionsMax = 4 // of 500 events each; with more at a time, on two cor
 /** The turns of each of these projections, of which the first has precedence. */
 export function makeTurns (projections: readonly AnyProjection[]): ReadonlyMap<AnyProjection, Turn> {
   const all = new PQueue({ concurrency: transactionsMax })
+  const ownMax = transactionsMax - (projections.length > 1 ? 1 : 0)
   return new Map(projections.map((projection, index) => {
-    const turn: Turn = async work => await all.add(work, { priority: index === 0 ? 1 : 0 })
-    if (projection.notes === undefined) return [projection, turn]
-    const own = new PQueue({ concurrency: 1 }) // first: who waits for its own read model takes nobody's place
-    return [projection, async work => await own.add(async () => await turn(work))]
+    // Its own first: who waits for that takes nobody's place, and one that is held up everywhere leaves a place for the others.
+    const own = new PQueue({ concurrency: projection.notes === undefined ? ownMax : 1 })
+    const priority = index === 0 ? 1 : 0
+    return [projection, async work => await own.add(async () => await all.add(work, { priority }))]
   }))
 }
