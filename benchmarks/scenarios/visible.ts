@@ -15,6 +15,7 @@ const connections = 256
 const sustained = 5000 // commands/s, the goal
 const sampleMs = 250 // of the lag
 const catalogue = ofBooks[0]!
+const byItself = `${catalogue} alone`
 
 export const visible: Scenario = {
   name: 'visible',
@@ -40,21 +41,20 @@ export const visible: Scenario = {
     await Promise.all(Object.values(alone).map(async contender => await contender.stop()))
     await stores.remove()
     const at100 = latenciesOf(outcomes[0]!.visible)
-    const rows = [...outcomes, ofCatalogue!].map(({ answered, visible, errors }) => [...percentiles(answered), ...percentiles(visible), errors])
     return {
       scenario: 'visible',
       title: 'Command → visible',
       sentence: `At 100 commands/s a command can be read ${tenth(at100.p50)} ms (p50) and ${tenth(at100.p99)} ms (p99) after it was due; at ${number(sustained)}/s the pipeline is ${number(lag.atEnd)} events behind after ${whole(lag.seconds)} s, and ${number(lag.atHalf)} half way.`,
       tables: [{
         columns: ['read models', 'commands/s', 'answered: p50 ms', 'p99', 'p99.9', 'visible: p50 ms', 'p99', 'p99.9', 'not seen or refused'],
-        rows: rows.map((row, index) => [index < rates.length ? 'all' : `${catalogue} alone`, number(rates[index] ?? rates[0]!), ...row])
+        rows: [...outcomes.map(outcome => row('all', outcome)), row(byItself, ofCatalogue!)]
       }, {
         columns: ['read models', 'offered commands/s', 'committed/s', 'events behind half way', 'at the end'],
-        rows: Object.entries({ all: lag, [`${catalogue} alone`]: lagOfCatalogue }).map(([name, { committed, atHalf, atEnd }]) => [name, number(sustained), number(whole(committed)), number(atHalf), number(atEnd)])
+        rows: Object.entries({ all: lag, [byItself]: lagOfCatalogue }).map(([name, { committed, atHalf, atEnd }]) => [name, number(sustained), number(whole(committed)), number(atHalf), number(atEnd)])
       }],
       charts: [
         distribution('From command to visible', rates, outcomes.map(({ visible }) => visible)),
-        { kind: 'lines', title: `Events behind, at ${number(sustained)} commands/s`, x: 's', y: 'events', lines: [{ name: 'all read models', points: lag.points }, { name: `${catalogue} alone`, points: lagOfCatalogue.points }] }
+        { kind: 'lines', title: `Events behind, at ${number(sustained)} commands/s`, x: 's', y: 'events', lines: [{ name: 'all read models', points: lag.points }, { name: byItself, points: lagOfCatalogue.points }] }
       ],
       goals: [
         { what: 'command → visible at 100/s, p50', asked: 8, sense: 'at most', measured: tenth(at100.p50), unit: ' ms' },
@@ -68,12 +68,12 @@ export const visible: Scenario = {
 
 /** At each of the rates, in rounds: when commands were answered, and when their outcome could be read. */
 async function atRates ({ say, plan }: Bench, pipeline: Pipeline, rates: readonly number[]) {
-  const outcomes = rates.map(() => ({ answered: makeHistogram(), visible: makeHistogram(), errors: 0 }))
+  const outcomes = rates.map(perSecond => ({ perSecond, answered: makeHistogram(), visible: makeHistogram(), errors: 0 }))
   for (let round = 1; round <= plan.rounds; round++) {
-    for (const [index, perSecond] of rates.entries()) {
+    for (const outcome of outcomes) {
+      const { perSecond } = outcome
       say(`${number(perSecond)} commands/s: round ${round} of ${plan.rounds}`)
       const { answered, visible, errors } = await runVisible({ gatewayUrl: pipeline.gateway.url, grpc: pipeline.query.grpc, bodies, perSecond, durationMs: plan.roundMs * 2 })
-      const outcome = outcomes[index]!
       outcome.answered.add(answered)
       outcome.visible.add(visible)
       outcome.errors += errors
@@ -82,6 +82,9 @@ async function atRates ({ say, plan }: Bench, pipeline: Pipeline, rates: readonl
   }
   return outcomes
 }
+
+const row = (readModels: string, { perSecond, answered, visible, errors }: Awaited<ReturnType<typeof atRates>>[number]) =>
+  [readModels, number(perSecond), ...percentiles(answered), ...percentiles(visible), errors]
 
 const percentiles = (histogram: Histogram) => {
   const { p50, p99, p999 } = latenciesOf(histogram)

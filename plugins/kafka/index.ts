@@ -9,7 +9,7 @@ import { healthOf } from '@bifold/service'
 
 export { consume, type ConsumeOptions } from './consume.ts'
 export { fencedId } from './fence.ts'
-export { startOf, type Held, type RawMessage, type Track } from './lane.ts'
+export type { Held, RawMessage, Track } from './lane.ts'
 export { makeLanes, Outdated } from './lanes.ts'
 export { partitionOf } from './partitions.ts'
 export { sendAll } from './send.ts'

@@ -31,6 +31,8 @@ export interface LaneOptions {
 export interface Lane {
   /** The message that is expected next. */
   readonly next: number
+  /** The first message that not all have worked on. */
+  readonly start: number
   add (messages: readonly RawMessage[]): void
   /** Resolves when nothing is under way any more. */
   stop (): Promise<void>
@@ -46,12 +48,11 @@ interface Waiting { messages: RawMessage[], bytes: number }
 /** Where a track is: how many of the waiting messages it has taken, and those that it works on. */
 interface Place { readonly track: Track, taken: number, inWork: readonly RawMessage[], busy: boolean, running: Promise<void> }
 
-export const startOf = (tracks: readonly Track[]): number => Math.min(...tracks.map(({ next }) => next))
-
 export function makeLane ({ tracks, pause, resume, holding, failed }: LaneOptions): Lane {
   const places = tracks.map((track): Place => ({ track, taken: 0, inWork: [], busy: false, running: Promise.resolve() }))
   const waiting: Waiting = { messages: [], bytes: 0 }
-  let next = startOf(tracks)
+  const start = () => Math.min(...tracks.map(({ next }) => next))
+  let next = start()
   let paused = false
   const stopping = new AbortController()
 
@@ -95,6 +96,7 @@ export function makeLane ({ tracks, pause, resume, holding, failed }: LaneOption
 
   return {
     get next () { return next },
+    get start () { return start() },
     add (messages) {
       if (stopping.signal.aborted || messages.length === 0) return
       waiting.messages.push(...messages)

@@ -1,7 +1,7 @@
 /** The lanes of the partitions that a consumer has: opened where its store says, one for each, and stopped when the partitions go. */
 import type { Consumer } from 'kafkajs'
 import type { FastifyBaseLogger } from 'fastify'
-import { makeLane, startOf, type Held, type Lane, type Track } from './lane.ts'
+import { makeLane, type Held, type Lane, type Track } from './lane.ts'
 
 /** What a consumer believes of a partition is no longer so: it is to be asked of the store again. */
 export class Outdated extends Error {}
@@ -16,7 +16,7 @@ export interface LanesOptions {
 }
 
 export function makeLanes ({ topic, open: openAt, holding, log }: LanesOptions, consumer: Pick<Consumer, 'pause' | 'resume' | 'seek'>, failed: (error: unknown) => void) {
-  const lanes = new Map<number, { lane: Lane, tracks: readonly Track[] }>()
+  const lanes = new Map<number, Lane>()
   let assigned: readonly number[] = []
   const only = (...partitions: number[]) => [{ topic, partitions }]
 
@@ -37,7 +37,7 @@ export function makeLanes ({ topic, open: openAt, holding, log }: LanesOptions, 
       holding: held => holding(partition, held),
       failed: error => error instanceof Outdated ? renew(partition, lane, error.message) : failed(error)
     })
-    lanes.set(partition, { lane, tracks })
+    lanes.set(partition, lane)
     consumer.seek({ topic, partition, offset: String(lane.next) })
     consumer.resume(only(partition))
   }
@@ -45,7 +45,7 @@ export function makeLanes ({ topic, open: openAt, holding, log }: LanesOptions, 
   const close = async (partition: number) => {
     const found = lanes.get(partition)
     lanes.delete(partition)
-    await found?.lane.stop()
+    await found?.stop()
     holding(partition, undefined)
   }
 
@@ -59,7 +59,7 @@ export function makeLanes ({ topic, open: openAt, holding, log }: LanesOptions, 
 
   /** Begins a partition again where the store says now, if this is its lane still. */
   const renew = (partition: number, lane: Lane, reason: string) => {
-    const isGone = () => lanes.get(partition)?.lane !== lane
+    const isGone = () => lanes.get(partition) !== lane
     if (isGone()) return
     log.warn({ partition, reason }, 'the partition is begun again')
     inTurn(async () => {
@@ -75,9 +75,9 @@ export function makeLanes ({ topic, open: openAt, holding, log }: LanesOptions, 
       consumer.pause(only(...partitions)) // what were read meanwhile would be read in vain, over and over
       await assign(partitions)
     },
-    of: (partition: number): Lane | undefined => lanes.get(partition)?.lane,
+    of: (partition: number): Lane | undefined => lanes.get(partition),
     renew,
-    offsets: () => [...lanes].map(([partition, { tracks }]) => ({ topic, partition, offset: String(startOf(tracks)) })),
+    offsets: () => [...lanes].map(([partition, { start }]) => ({ topic, partition, offset: String(start) })),
     stop: async () => await assign([])
   }
 }

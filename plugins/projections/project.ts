@@ -7,7 +7,7 @@ import { apply, checkpointId, checkpoints, versionOf, unbuilt, type Checkpoint }
 import type { ConsumeOptions } from './consume.ts'
 import { loadParked, type Letter, type Parked } from './letters.ts'
 import { concerns, type Stretch } from './plan.ts'
-import { makeReader, type Content } from './read.ts'
+import { makeReader, type Reader } from './read.ts'
 import type { Turn } from './turns.ts'
 
 /** `turns` tells when each projection may write; at once, if it is not in there. */
@@ -16,25 +16,24 @@ export interface ProjectOptions extends ConsumeOptions { readonly turns: Readonl
 /** Where a projection stands in a partition, and what is parked there. */
 export interface Position { readonly projection: AnyProjection, readonly checkpoint: Checkpoint | undefined, readonly parked: Parked }
 
-/** A partition, how it is read, and where it begins and ends now. */
-interface Partition { readonly number: number, readonly read: (messages: readonly RawMessage[]) => Content, readonly low: number, readonly high: number }
+/** A partition, and where it begins and ends now. */
+interface Partition { readonly number: number, readonly low: number, readonly high: number }
 
 /** Reads where the projections stand in a partition; those that another version has built are left out. */
 export async function openPartition (options: ProjectOptions, number: number): Promise<readonly Track[]> {
   const { admin, topic } = options
   const ranges = await admin.fetchTopicOffsets(topic)
   const range = ranges.find(({ partition }) => partition === number)
-  const [low, high] = [Number(range?.low ?? 0), Number(range?.high ?? 0)]
+  const partition = { number, low: Number(range?.low ?? 0), high: Number(range?.high ?? 0) }
   const positions: Position[] = []
   for (const projection of options.projections) {
-    const found = await loadPosition(options, ranges, { number, low, high }, projection)
+    const found = await loadPosition(options, ranges, partition, projection)
     if (found !== undefined) positions.push(found)
   }
-  const known = positions.map(({ checkpoint }) => checkpoint?.sequence ?? '').sort().at(-1) ?? ''
-  return tracksOf(options, { number, low, high, read: makeReader(known) }, positions, known)
+  return tracksOf(options, partition, positions)
 }
 
-async function loadPosition ({ db, topic, leftOut }: ConsumeOptions, ranges: readonly { readonly partition: number }[], { number, low, high }: Omit<Partition, 'read'>, projection: AnyProjection): Promise<Position | undefined> {
+async function loadPosition ({ db, topic, leftOut }: ConsumeOptions, ranges: readonly { readonly partition: number }[], { number, low, high }: Partition, projection: AnyProjection): Promise<Position | undefined> {
   const found = await checkpoints(db).findOne({ _id: checkpointId(projection, topic, number) })
   // In one partition alone it is new.
   if (found === null && (await unbuilt(db, topic, ranges, [projection])).length > 0) throw new Error(`${projection.collection} is not there: it is to be built`)
@@ -56,12 +55,13 @@ async function forget (db: Db, { collection }: AnyProjection, reason: string): P
   return new Error(`${reason}; it is built anew from PostgreSQL`)
 }
 
-/** @param known the last sequence that any of the projections has seen */
-export function tracksOf (options: ProjectOptions, partition: Partition, positions: readonly Position[], known: string): readonly Track[] {
-  const starts = positions.map(({ checkpoint }) => checkpoint?.offset ?? partition.low)
+export function tracksOf (options: ProjectOptions, { number, low, high }: Partition, positions: readonly Position[]): readonly Track[] {
+  const starts = positions.map(({ checkpoint }) => checkpoint?.offset ?? low)
+  const known = positions.map(({ checkpoint }) => checkpoint?.sequence ?? '').sort().at(-1) ?? '' // that any of them has seen
+  const read = makeReader(known)
   return [
-    track(positions.length === 0 ? partition.high : Math.max(...starts), audit(options, partition, known)),
-    ...positions.map((position, index) => track(starts[index]!, project(options, partition, position, { keepsUnreadable: index === 0 }), options.turns.get(position.projection)))
+    track(positions.length === 0 ? high : Math.max(...starts), audit(options, number, read, known)),
+    ...positions.map((position, index) => track(starts[index]!, project(options, number, read, position, { keepsUnreadable: index === 0 }), options.turns.get(position.projection)))
   ]
 }
 
@@ -80,7 +80,7 @@ function track (start: number, work: (messages: readonly RawMessage[], end: numb
   }
 }
 
-function audit ({ log, disordered }: ConsumeOptions, { number: partition, read }: Partition, known: string) {
+function audit ({ log, disordered }: ConsumeOptions, partition: number, read: Reader, known: string) {
   const auditor = makeAuditor(known)
   return (messages: readonly RawMessage[]) => {
     const { events } = read(messages)
@@ -96,7 +96,7 @@ function audit ({ log, disordered }: ConsumeOptions, { number: partition, read }
 }
 
 /** Applies messages to a projection, and moves its checkpoint. Of what nobody can read one projection keeps the copy, whatever their number. */
-function project (options: ConsumeOptions, { number: partition, read }: Partition, { projection, checkpoint, parked }: Position, { keepsUnreadable }: { keepsUnreadable: boolean }) {
+function project (options: ConsumeOptions, partition: number, read: Reader, { projection, checkpoint, parked }: Position, { keepsUnreadable }: { keepsUnreadable: boolean }) {
   const { db, topic, declared, log, applied } = options
   let from = checkpoint
   return async (messages: readonly RawMessage[], next: number) => {

@@ -106,13 +106,20 @@ async function client (self: Client): Promise<void> {
 async function add (self: Client, own: Book[]) {
   const { random, shared } = self
   const price = random.between(0, 1e9)
-  const answer = await command(self, 'add', 'POST', '/books', { title: `Book ${price}`, authors: ['Crash'], price })
+  const answer = await command(self, 'add', 'POST', '/books', bookAt(price))
   if (answer === undefined) return
-  check(self, answer.version === 1, `a new book has version ${answer.version}`)
-  const book = { id: answer.id, version: 1, seen: 0, withdrawn: false }
-  self.record.answered.push({ kind: 'add', ...answer, price })
+  const book = added(self, answer, price)
   if (shared.length < sharedBooks) shared.push(book)
   else own.push(book)
+}
+
+const bookAt = (price: number) => ({ title: `Book ${price}`, authors: ['Crash'], price })
+
+/** Records that a book was added. */
+function added (self: Client, { id, version }: { id: string, version: number }, price: number): Book {
+  check(self, version === 1, `a new book has version ${version}`)
+  self.record.answered.push({ kind: 'add', id, version, price })
+  return { id, version: 1, seen: 0, withdrawn: false }
 }
 
 const isBatch = ({ random, batched = 0 }: Client): boolean => batched > 0 && random.between(1, 100) <= batched
@@ -121,20 +128,16 @@ const isBatch = ({ random, batched = 0 }: Client): boolean => batched > 0 && ran
 async function addBatch (self: Client, own: Book[]) {
   const { random, record } = self
   const prices = Array.from({ length: random.between(2, batchLinesMax) }, () => random.between(0, 1e9))
-  const body = prices.map(price => JSON.stringify({ title: `Book ${price}`, authors: ['Crash'], price })).join('\n')
+  const body = prices.map(price => JSON.stringify(bookAt(price))).join('\n')
   const headers = { 'idempotency-key': randomUUID(), 'content-type': 'application/x-ndjson' }
   while (goesOn(self)) {
     const reply = await send(self, 'gateways', 'POST', '/books:batch', headers, body).catch(() => undefined) // nobody answered, or broke off
-    const lines = (reply?.status === 200 ? reply.body : [reply].filter(answer => answer !== undefined)) as (Reply['body'] & { status: number })[]
+    const lines = (reply === undefined ? [] : reply.status === 200 ? reply.body : [reply]) as (Reply['body'] & { status: number })[]
     const wrong = lines.find(({ status }) => status !== 201 && status !== 503)
     if (wrong !== undefined) record.wrong.push(`add in a batch: ${JSON.stringify(wrong)}`)
     if (lines.length === prices.length && lines.every(({ status }) => status === 201)) {
       record.batched += lines.length
-      for (const [index, { id, version }] of lines.entries()) {
-        check(self, version === 1, `a new book of a batch has version ${version}`)
-        record.answered.push({ kind: 'add', id, version, price: prices[index]! })
-        own.push({ id, version, seen: 0, withdrawn: false })
-      }
+      own.push(...lines.map((line, index) => added(self, line, prices[index]!)))
       return
     }
     await setTimeout(random.between(...againMs))
