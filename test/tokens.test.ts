@@ -3,6 +3,7 @@ import { setTimeout } from 'node:timers/promises'
 import t from 'tap'
 import { Metadata, status, type ServiceError } from '@grpc/grpc-js'
 import { execa } from 'execa'
+import { createClient } from '@bifold/client'
 import { booksV1 } from '@bifold/proto'
 import { writeToken } from '@bifold/cqrs'
 import { pipeline, until, type Pipeline, type Reply } from './pipeline.ts'
@@ -73,6 +74,28 @@ t.test('past the deadline it is DEADLINE_EXCEEDED, and 504 over HTTP, and never 
   t.match(await late, { status: 504, body: { code: 'DEADLINE_EXCEEDED' } })
   await line.restart('projector')
   t.match(await inTime, { version: 2, price: 1 }, 'who waits longer hears of it when the projector is back')
+})
+
+t.test('who watches with a token begins where the read model shows it, or is told at the deadline that it does not', async t => {
+  const line = await pipeline(t)
+  const client = createClient(booksV1.BookQueryServiceDefinition, `127.0.0.1:${line.settings.QUERY_GRPC_PORT}`)
+  t.teardown(() => client.close())
+  const snapshot = async (token: string) => {
+    for await (const { snapshotBegins, books } of client.after(token).watchBooks({})) return { snapshotBegins, books: books.map(({ title }) => title) }
+    return undefined
+  }
+  for (let round = 0; round < rounds; round++) {
+    const title = `Round ${round}`
+    const told = await snapshot(tokenOf(await line.post('/books', { ...emma, title })))
+    t.ok(told?.snapshotBegins === true && told.books.includes(title), title)
+  }
+  t.match(await read(line, '/books:watch', 'x'), { status: 400, body: { code: 'INVALID_CONSISTENCY_TOKEN' } })
+  await line.apps.projector.app.close()
+  const late = tokenOf(await line.post('/books', { ...emma, title: 'Late' }))
+  const inTime = snapshot(late) // which the client asks for again
+  t.match(await read(line, '/books:watch', late), { status: 504, body: { code: 'DEADLINE_EXCEEDED' } })
+  await line.restart('projector')
+  t.ok((await inTime)?.books.includes('Late'))
 })
 
 t.test('what nobody was given is refused', async t => {

@@ -53,7 +53,7 @@ function clientOf<S extends Service> (base: Base<S>, tokens: ReadonlySet<string>
   const { service, channel, retry, deadlineMs } = base
   const calls = Object.entries(service.methods).filter(([, { requestStream }]) => !requestStream).map(([name, method]) => {
     const path = `/${service.fullName}/${method.name}`
-    if (method.responseStream) return [name, (request: object, { signal }: CallOptions = {}) => stream(channel, path, method, request, signal)]
+    if (method.responseStream) return [name, (request: object, { signal }: CallOptions = {}) => stream(channel, path, method, request, { metadata: metadataOf(tokens), signal })]
     return [name, async (request: unknown, options: CallOptions = {}) => {
       const patience = { deadline: Date.now() + (options.deadlineMs ?? deadlineMs), signal: options.signal }
       return await retry(async () => await unary(channel, path, method, request, metadataOf(tokens), patience), patience)

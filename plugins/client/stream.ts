@@ -12,16 +12,17 @@ const attemptsMax = 60 // in vain, one after the other: a service may be away fo
  * Iterates until the signal is given or the loop is left. A service that stops, a connection that breaks and what the service calls
  * retryable are gone over; where the token has expired it begins anew, with a snapshot.
  */
-export async function * stream (channel: Channel, path: string, { requestType, responseType }: Method, request: object, signal: AbortSignal | undefined): AsyncGenerator<unknown, void, void> {
+export async function * stream (channel: Channel, path: string, { requestType, responseType }: Method, request: object, { metadata, signal }: { readonly metadata: Metadata, readonly signal: AbortSignal | undefined }): AsyncGenerator<unknown, void, void> {
   let resumeToken = (request as Resumable).resumeToken ?? ''
-  for (let inVain = 0; ;) {
+  for (let [inVain, begun] = [0, false]; ;) {
     signal?.throwIfAborted()
-    const call = channel.makeServerStreamRequest(path, message => Buffer.from(requestType.encode(message).finish()), bytes => responseType.decode(bytes), requestType.fromPartial({ ...request, resumeToken }), new Metadata())
+    const call = channel.makeServerStreamRequest(path, message => Buffer.from(requestType.encode(message).finish()), bytes => responseType.decode(bytes), requestType.fromPartial({ ...request, resumeToken }), begun ? new Metadata() : metadata)
     const cancel = () => call.cancel()
     signal?.addEventListener('abort', cancel)
     try {
       for await (const response of call as ClientReadableStream<Resumable>) {
         inVain = 0
+        begun = true // what its consistency tokens name is shown
         resumeToken = response.resumeToken || resumeToken
         yield response
       }

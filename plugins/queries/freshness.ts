@@ -9,7 +9,7 @@ export interface Freshness {
   /** Those of them that this read model shows at all. */
   shown (places: readonly Place[]): Place[]
   /** Resolves when the read model shows these places. Rejects with DeadlineExceeded or Cancelled, or as a read does. */
-  reached (places: readonly Place[], call: Call): Promise<void>
+  reached (places: readonly Place[], call: Pick<Call, 'deadline' | 'onEnd'>): Promise<void>
   close (): void
 }
 

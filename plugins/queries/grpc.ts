@@ -1,5 +1,5 @@
 /** Mounts a module's queries as a gRPC service: one adapter turns async functions into callbacks and errors into statuses. */
-import type { ServerUnaryCall, ServerWritableStream, ServiceDefinition, handleServerStreamingCall, handleUnaryCall, sendUnaryData } from '@grpc/grpc-js'
+import type { Metadata, ServerUnaryCall, ServerWritableStream, ServiceDefinition, handleServerStreamingCall, handleUnaryCall, sendUnaryData } from '@grpc/grpc-js'
 import type { FastifyBaseLogger } from 'fastify'
 import { BadRequest, Cancelled, isDomainError, type Service } from '@bifold/cqrs'
 import type { Answer } from './answer.ts'
@@ -25,7 +25,7 @@ export function serviceDefinition ({ fullName, methods }: Service): ServiceDefin
 export function unary (answers: Readonly<Record<string, Answer>>, log: FastifyBaseLogger): Record<string, handleUnaryCall<unknown, unknown>> {
   return Object.fromEntries(Object.entries(answers).map(([name, answer]) => [name, (call: ServerUnaryCall<unknown, unknown>, reply: sendUnaryData<unknown>) => {
     if (call.request instanceof Unreadable) return reply(statusOf(new BadRequest('The message is not one of this RPC')))
-    answer(call.request, { deadline: deadlineOf(call), tokens: call.metadata.get('consistency-token').map(String), gone: () => call.cancelled, onEnd: listener => call.on('cancelled', listener) }).then(
+    answer(call.request, { deadline: deadlineOf(call), tokens: tokensOf(call), gone: () => call.cancelled, onEnd: listener => call.on('cancelled', listener) }).then(
       response => reply(null, response),
       (error: unknown) => {
         if (!isDomainError(error)) log.error({ err: error, rpc: name }, 'query failed')
@@ -43,7 +43,7 @@ export function streaming (watches: Readonly<Record<string, Watch>>, log: Fastif
     if (call.request instanceof Unreadable) return call.emit('error', statusOf(new BadRequest('The message is not one of this RPC')))
     const leaving = new AbortController()
     for (const event of ['cancelled', 'finish', 'error']) call.once(event, () => leaving.abort(new Cancelled()))
-    watch(call.request, { write: (message, written) => { call.write(message, () => written()) } }, leaving.signal).catch((error: unknown) => {
+    watch(call.request, { write: (message, written) => { call.write(message, () => written()) } }, { tokens: tokensOf(call), signal: leaving.signal }).catch((error: unknown) => {
       if (leaving.signal.aborted) return // it has ended already
       if (!isDomainError(error)) log.error({ err: error, rpc: name }, 'watch failed')
       call.emit('error', statusOf(error))
@@ -61,6 +61,8 @@ function readable (decode: () => unknown): unknown {
     return new Unreadable()
   }
 }
+
+const tokensOf = ({ metadata }: { metadata: Metadata }): string[] => metadata.get('consistency-token').map(String)
 
 const asBuffer = (bytes: Uint8Array): Buffer => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
 

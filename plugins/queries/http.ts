@@ -8,9 +8,12 @@ import type { Call } from './call.ts'
 
 const deadlineMs = 5000 // as for gRPC
 
-const Headers = Type.Object({
+export const tokenHeader = {
   'consistency-token': Type.Optional(Type.String({ description: 'From the answer to a command: the read waits until it shows that command. Several are separated by commas' }))
-})
+}
+const Headers = Type.Object(tokenHeader)
+
+export const tokensOf = ({ headers }: FastifyRequest): string[] => [headers['consistency-token'] ?? []].flat()
 
 /** The route of one query. */
 export function route (name: string, module: Module, answer: Answer): RouteOptions {
@@ -35,7 +38,7 @@ export function route (name: string, module: Module, answer: Answer): RouteOptio
     validatorCompiler: () => () => true, // the answer checks the request itself, as it does for gRPC
     handler: async (request, reply) => {
       const fields = { ...fromQuery(request.query as Record<string, unknown>, inQuery), ...request.params as object }
-      const response = await answer(requestType.fromJSON(fields), { deadline: Date.now() + deadlineMs, tokens: [request.headers['consistency-token'] ?? []].flat(), ...presence(request, reply) })
+      const response = await answer(requestType.fromJSON(fields), { deadline: Date.now() + deadlineMs, tokens: tokensOf(request), ...presence(request, reply) })
       return responseType.toJSON(response instanceof Uint8Array ? responseType.decode(response) : response)
     }
   }

@@ -11,7 +11,7 @@ import { makeMoves } from './moves.ts'
 import { makePointReads } from './point-reads.ts'
 import { grpcFormat, serviceDefinition, streaming, unary } from './grpc.ts'
 import { route } from './http.ts'
-import { makeWatches } from './live/index.ts'
+import { makeWatches, type Manner } from './live/index.ts'
 import { watchMetrics } from './live/metrics.ts'
 import { makeReadModel, missing } from './read-model.ts'
 import type { Source } from './reader.ts'
@@ -46,12 +46,17 @@ export default fp<QueriesOptions>(async (app, { modules, tokenSecret }) => {
       model: makeReadModel(db, projection.collection), indexes: projection.indexes, turns, points: makePointReads(makeReadModel(apart, projection.collection), projection), freshness: makeFreshness(db, projection, aggregates, moves)
     }]))
     app.addHook('onClose', async () => { for (const { points, freshness } of Object.values(sources)) for (const one of [points, freshness]) one.close() })
-    const answers = bounded(makeAnswers(module, sources, tokens => readTokens(tokenSecret, tokens)))
+    const places = (tokens: readonly string[]) => readTokens(tokenSecret, tokens)
+    const answers = bounded(makeAnswers(module, sources, places))
     const watched = Object.entries(module.queries).filter((entry): entry is [string, AnyWatch] => 'watch' in entry[1])
-    const streams = Object.fromEntries(watched.map(([name, query]) => [name, watches.of(module, name, query, { name: 'grpc', format: grpcFormat })]))
+    const watching = ([name, query]: [string, AnyWatch], manner: Pick<Manner, 'name' | 'format'>) => watches.of(module, name, query, {
+      ...manner,
+      reached: async (tokens, call) => { if (tokens.length > 0) await sources[query.watch.view]!.freshness.reached(places(tokens), call) }
+    })
+    const streams = Object.fromEntries(watched.map(entry => [entry[0], watching(entry, { name: 'grpc', format: grpcFormat })]))
     grpcOf(app).services.addService(serviceDefinition(module.service), { ...unary(answers, app.log), ...streaming(streams, app.log) })
     for (const [name, answer] of Object.entries(answers)) app.route(route(name, module, answer))
-    for (const [name, query] of watched) app.route(sseRoute(name, module, query, watches.of(module, name, query, { name: 'sse', format: sseFormat }), ending.signal))
+    for (const entry of watched) app.route(sseRoute(entry[0], module, entry[1], watching(entry, { name: 'sse', format: sseFormat }), ending.signal))
   }
   healthOf(app).add('read models', async () => {
     const building = await missing(db, projections.map(({ collection }) => collection))

@@ -3,12 +3,13 @@ import { Type } from 'typebox'
 import type { RouteOptions } from 'fastify'
 import { Cancelled, type AnyWatch, type Message, type Module, type News } from '@bifold/cqrs'
 import { responses } from '@bifold/openapi'
-import { fromQuery } from './http.ts'
+import { fromQuery, tokenHeader, tokensOf } from './http.ts'
 import type { Format, Watch } from './live/index.ts'
 
 const retryMs = 1000 // a browser that was cut off comes again after
 
 const Headers = Type.Object({
+  ...tokenHeader,
   'last-event-id': Type.Optional(Type.String({ description: 'The last `id` that came: only what has changed since is told. A browser sends it by itself' }))
 })
 
@@ -41,7 +42,7 @@ export function sseRoute (name: string, module: Module, { url, summary, input, w
       querystring: Type.Partial(Type.Object(Object.fromEntries(inQuery) as never)),
       response: {
         ...responses(200, '', Type.Object({}), {
-          400: 'The request is wrong; `errors` names each field', 410: 'What came after the resume token is not kept any more', 429: 'As many watch as one process takes', 503: 'MongoDB is away, or the read model is being built'
+          400: 'The request is wrong; `errors` names each field', 410: 'What came after the resume token is not kept any more', 429: 'As many watch as one process takes', 503: 'MongoDB is away, or the read model is being built', 504: 'The read model did not show in time what a Consistency-Token names'
         }),
         200: { description: 'Server-Sent Events: `snapshot`, `changed` and `removed`, until the client goes', content: { 'text/event-stream': { schema: Type.String() } } }
       }
@@ -63,7 +64,7 @@ export function sseRoute (name: string, module: Module, { url, summary, input, w
         reply.raw.write(message, () => written())
       }
       try {
-        return await watch(requestType.fromJSON(fields), { write }, signal)
+        return await watch(requestType.fromJSON(fields), { write }, { tokens: tokensOf(request), signal })
       } catch (error) {
         if (!reply.sent && !signal.aborted) throw error
         reply.raw.end() // and the client goes on with its last id

@@ -34,14 +34,17 @@ export async function openChanges (db: Db, collection: string, { after, waitMs }
     { $match: { $or: [{ 'ns.coll': collection, operationType: { $in: ['insert', 'update', 'replace', 'delete', 'drop'] } }, { 'to.coll': collection, operationType: 'rename' }] } },
     { $unset: ['fullDocument._message', 'updateDescription'] }
   ], { fullDocument: 'updateLookup', batchSize, maxAwaitTimeMS: waitMs, ...after === undefined ? {} : { resumeAfter: { _data: after } } })
-  const ahead = await guarded(async () => await stream.tryNext(), stream)
-  let first: ChangeStreamDocument | null = ahead as ChangeStreamDocument | null
+  const read = async () => await guarded(async () => await stream.tryNext(), stream) as ChangeStreamDocument | null
+  let ahead: Promise<ChangeStreamDocument | null> | undefined = read()
+  ahead.catch(() => {}) // whoever takes it hears of it
+  // It is open when MongoDB has told from where; where nothing happens, the first change is long in coming.
+  await Promise.race([ahead, new Promise(resolve => stream.once('resumeTokenChanged', resolve))])
   let position: Position = after ?? positionOf(stream)
   return {
     get position () { return position },
     async next () {
-      const change = first ?? await guarded(async () => await stream.tryNext(), stream) as ChangeStreamDocument | null
-      first = null
+      const change = await (ahead ?? read())
+      ahead = undefined
       position = positionOf(stream)
       return change === null ? undefined : stepOf(change)
     },

@@ -1,6 +1,7 @@
 /** The queries that are watched, of all modules in one process: what each is told, and the bounds that they share. */
 import { compiler, fieldErrors, invalidInput, TooManyWatchers, WatcherTooSlow, type AnyWatch, type Message, type Module, type News } from '@bifold/cqrs'
 import type { Db, Document } from 'mongodb'
+import type { Call } from '../call.ts'
 import { makeHub, type Hub } from './hub.ts'
 import { matcher } from './pending.ts'
 import { makeSinks, type Outlet } from './sink.ts'
@@ -10,12 +11,23 @@ import { fingerprint } from '../opaque.ts'
 /** Writes news as bytes of one transport: with the RPC's message, and what makes one of it. */
 export type Format = (type: Message<unknown>, message: (news: News<never>) => unknown) => (news: News<never>) => Uint8Array
 
-/** Watches for one client until the signal is given, and rejects with the reason for which it ends. */
-export type Watch = (request: unknown, outlet: Outlet, signal: AbortSignal) => Promise<never>
+/** One who is to watch until the signal is given, from where the read model shows what the consistency tokens name. */
+export interface Visit { readonly tokens: readonly string[], readonly signal: AbortSignal }
+
+/** Watches for one client, and rejects with the reason for which it ends. */
+export type Watch = (request: unknown, outlet: Outlet, visit: Visit) => Promise<never>
+
+/** How the queries of one name are told, and when they may begin. */
+export interface Manner {
+  readonly name: string
+  readonly format: Format
+  /** Resolves when the read model shows what the tokens name; rejects as a read does. */
+  readonly reached: (tokens: readonly string[], call: Pick<Call, 'deadline' | 'onEnd'>) => Promise<void>
+}
 
 export interface Watches {
-  /** The watching function of a query; those of one name are told in one format. */
-  of (module: Module, name: string, query: AnyWatch, formats: { readonly name: string, readonly format: Format }): Watch
+  /** The watching function of a query. */
+  of (module: Module, name: string, query: AnyWatch, manner: Manner): Watch
   /** How many watch now. */
   readonly count: number
   /** How many were ended since they did not take what they were told. */
@@ -26,6 +38,7 @@ export interface Watches {
 }
 
 const watchersMax = 2000 // of one process; an idle one takes some 30 KB with its stream
+const tokensMs = 5000 // for what tokens name, as for a read that sets no deadline
 const turnsMax = 10 // snapshots and stretches that were missed, read at once; each has a connection
 
 /** @param db over connections that nobody else takes: one for each read model, and one for each turn */
@@ -43,10 +56,10 @@ export function makeWatches (db: Db): Watches {
     get count () { return count },
     get tooSlow () { return tooSlow },
     get lagSeconds () { return Math.max(0, ...[...hubs.values()].map(({ feed }) => feed.lagSeconds)) },
-    of (module, name, { input, watch: { view, where, resumeField, message } }, { name: formatName, format }) {
+    of (module, name, { input, watch: { view, where, resumeField, message } }, { name: formatName, format, reached }) {
       const fits = compiler(module.formats)(input)
       const encode = format(module.service.methods[name]!.responseType, message)
-      return async (request, outlet, signal) => {
+      return async (request, outlet, { tokens, signal }) => {
         if (!fits(request)) throw invalidInput('request', fieldErrors(fits.errors))
         if (count >= watchersMax) throw new TooManyWatchers()
         const filter = where(request as never)
@@ -55,6 +68,7 @@ export function makeWatches (db: Db): Watches {
         const sink = sinkOf(outlet)
         count++
         try {
+          await reached(tokens, { deadline: Date.now() + tokensMs, onEnd: listener => signal.addEventListener('abort', listener, { once: true }) })
           return await watch({ hub: hubOf(view), subject, sink, signal, turn }, String((request as Record<string, unknown>)[resumeField]))
         } catch (error) {
           if (error instanceof WatcherTooSlow) tooSlow++
