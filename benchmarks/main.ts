@@ -10,13 +10,14 @@ import { growth } from './scenarios/growth.ts'
 import { keys } from './scenarios/keys.ts'
 import { question } from './scenarios/question.ts'
 import { reads } from './scenarios/reads.ts'
+import { rebuild } from './scenarios/rebuild.ts'
 import { tokens } from './scenarios/tokens.ts'
 import { visible } from './scenarios/visible.ts'
 import { watch } from './scenarios/watch.ts'
 import { writes } from './scenarios/writes.ts'
 import type { Plan, Section } from './scenario.ts'
 
-const scenarios = [writes, keys, bulk, reads, tokens, question, visible, drain, growth, watch]
+const scenarios = [writes, keys, bulk, reads, tokens, question, visible, drain, rebuild, growth, watch]
 
 // Three rounds are the least that have a median; a run of all stays under 30 minutes, a quick one under 4.
 const plans = { full: { warmupMs: 2000, roundMs: 4000, rounds: 3 }, quick: { warmupMs: 500, roundMs: 800, rounds: 3 } } satisfies Record<string, Plan>

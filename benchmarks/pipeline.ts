@@ -23,6 +23,11 @@ export async function untilDrained ({ relay, projector }: Pick<Pipeline, 'relay'
   }
 }
 
+/** Waits until each committed event is in Kafka. */
+export async function untilSent (relay: Contender): Promise<void> {
+  await untilDrained({ relay, projector: { metric: async () => 0 } as unknown as Contender })
+}
+
 const projections = modules.flatMap(({ projections }) => projections)
 
 /** All read models: the query service is ready when they are there. */

@@ -1,7 +1,7 @@
 /** Drain: how fast a backlog is done, and how much memory it takes. */
 import { setTimeout } from 'node:timers/promises'
 import type { Contender, Environment, Stores } from '../environment.ts'
-import { applied, ofBooks, untilDrained } from '../pipeline.ts'
+import { applied, ofBooks, untilSent } from '../pipeline.ts'
 import { addCommitted, reviseCommitted } from '../seed.ts'
 import { number, spreadOf, whole, type Bench, type Chart, type Goal, type Scenario, type Spread } from '../scenario.ts'
 
@@ -110,10 +110,6 @@ export async function drainProjector (env: Environment, stores: Stores, events: 
   const drained = await watch(events, { projector }, readModels)
   await projector.stop()
   return drained
-}
-
-async function untilSent (relay: Contender) {
-  await untilDrained({ relay, projector: { metric: async () => 0 } as unknown as Contender })
 }
 
 async function watch (events: number, apps: Readonly<Record<string, Contender>> & { readonly projector: Contender }, readModels: readonly string[]): Promise<Drained> {
