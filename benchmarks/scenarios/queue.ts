@@ -67,6 +67,7 @@ async function backlogOf ({ db, env, topic }: Stores) {
       const result = await load()
       await workedOff()
       const seconds = (performance.now() - begunMs) / 1000
+      // More than were answered in time: what is in flight when the load ends is done all the same.
       const [done, waited] = [await succeeded() - before, await ends() - accepted]
       return { ...result, perSecond: done / seconds, errors: result.errors + waited - done }
     },
