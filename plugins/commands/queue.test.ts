@@ -4,7 +4,7 @@ import { sql } from 'kysely'
 import { Registry } from 'prom-client'
 import { compiler } from '@bifold/cqrs'
 import commands, { type CommandsOptions } from '@bifold/commands'
-import kafka, { ensureTopic, Outdated, partitionOf } from '@bifold/kafka'
+import kafka, { ensureTopic, Outdated, partitionOf, topicIdOf } from '@bifold/kafka'
 import { modules } from '@bifold/modules'
 import { books } from '@bifold/modules/books'
 import openapi from '@bifold/openapi'
@@ -156,32 +156,39 @@ t.test('what was read of a topic that somebody has made anew meanwhile is not do
   t.equal(errors.length, 1)
 })
 
-t.test('a topic that was made anew and is longer than the one before is begun at its beginning', async t => {
-  const settings = await stores(t)
-  const topic = `${settings.EVENTS_TOPIC}.commands`
-  const before = await gateway(t, settings)
-  const { db, events } = database(t, settings)
-  const added = await before.queue('POST', '/books', emma)
-  for (let price = 1; price <= 3; price++) await before.outcome(await before.queue('PATCH', `/books/${added.body.id}`, { price }))
-  await before.app.close()
-  const admin = kafkaFor(settings).admin()
-  await admin.connect()
-  t.teardown(async () => await admin.disconnect())
-  await admin.deleteTopics({ topics: [topic] })
-  await until(async () => !(await admin.listTopics()).includes(topic), 'the topic to be gone')
-  await ensureTopic(admin, topic)
-  const put = await producerFor(t, settings)
-  const id = added.body.id as string
-  const prices = Array.from({ length: 20 }, (_, n) => n + 4)
-  const name = 'reviseBook'
-  await put(id, ...prices.map(price => writeCommand(`books.${name}`, uuid(price), { command: books.commands[name]!, id, input: { price }, bytes: 1, expected: undefined, key: undefined, requestId: 'r', traceparent: 't' })))
-  const after = await gateway(t, settings)
-  const first = { headers: new Headers({ location: `/commands/${uuid(4)}.${partitionOf(id, 6)}.0` }) }
-  t.match(await after.outcome(first), { status: 'succeeded', result: { version: 5 } }, 'it waits, although the one before was done so far')
-  await until(async () => (await events()).length === 24, 'all')
-  t.same((await events()).map(({ value }) => value.data.price).slice(1), [1, 2, 3, ...prices])
-  t.equal(new Set((await sql<{ topicId: string }>`select topic_id from command_checkpoints`.execute(db)).rows.map(({ topicId }) => topicId)).size, 1)
-})
+for (const running of [false, true]) {
+  t.test(`a topic that was made anew and is longer than the one before is begun at its beginning, ${running ? 'also at once' : 'when a gateway comes'}`, async t => {
+    const settings = await stores(t)
+    const topic = `${settings.EVENTS_TOPIC}.commands`
+    const before = await gateway(t, settings)
+    const { db, events } = database(t, settings)
+    const { body: { id } } = await before.queue('POST', '/books', emma) as { body: { id: string } }
+    for (let price = 1; price <= 3; price++) await before.outcome(await before.queue('PATCH', `/books/${id}`, { price }))
+    if (!running) await before.app.close()
+    const admin = kafkaFor(settings).admin()
+    await admin.connect()
+    t.teardown(async () => await admin.disconnect())
+    const topicId = await topicIdOf(admin, topic)
+    await admin.deleteTopics({ topics: [topic] })
+    await until(async () => {
+      await ensureTopic(admin, topic)
+      return await topicIdOf(admin, topic) !== topicId
+    }, 'the topic to be made anew')
+    const put = await producerFor(t, settings)
+    const prices = Array.from({ length: 20 }, (_, n) => n + 4)
+    await put(id, ...prices.map(price => writeCommand('books.reviseBook', uuid(price), { command: books.commands['reviseBook']!, id, input: { price }, bytes: 1, expected: undefined, key: undefined, requestId: 'r', traceparent: 't' })))
+    const { outcome } = running ? before : await gateway(t, settings)
+    const first = { headers: new Headers({ location: `/commands/${uuid(4)}.${partitionOf(id, 6)}.0` }) }
+    t.match(await outcome(first), { status: 'succeeded', result: { version: 5 } }, 'it waits, although the one before was done so far')
+    await until(async () => (await events()).length === 24, 'all')
+    t.same((await events()).map(({ value }) => value.data.price).slice(1), [1, 2, 3, ...prices])
+    const now = await topicIdOf(admin, topic)
+    await until(async () => {
+      const { rows } = await sql<{ topicId: string }>`select distinct topic_id from command_checkpoints`.execute(db)
+      return rows.length === 1 && rows[0]!.topicId === now
+    }, 'the checkpoint')
+  })
+}
 
 t.test('more than may wait is refused with 503, and commands that do not wait are not', async t => {
   const settings = await stores(t)
