@@ -43,6 +43,8 @@ export interface Environment {
   stores (): Promise<Stores>
   /** Starts an app (`gateway`) or a contender (`constant`), and waits until it is ready. */
   start (name: string, env?: Readonly<Record<string, string>>): Promise<Contender>
+  /** Stops and removes what a scenario that failed has left behind. */
+  clear (): Promise<void>
   close (): Promise<void>
 }
 
@@ -50,28 +52,25 @@ export interface Environment {
 export async function makeEnvironment (): Promise<Environment> {
   await down({ dir, purge: true })
   const { env: servers } = await up({ dir, ports: 'free', brokers: 1, renderer: 'silent', environment: {} })
-  const running = new Set<Contender>()
+  const left: Left = new Set()
+  const clear = async () => {
+    for (const remove of [...left].reverse()) await remove().catch(() => {})
+  }
   return {
-    stores: async () => await makeStores(servers),
-    async start (name, env = {}) {
-      const contender = await startProcess(name, env)
-      running.add(contender)
-      return {
-        ...contender,
-        async stop () {
-          running.delete(contender)
-          await contender.stop()
-        }
-      }
-    },
+    stores: async () => await makeStores(servers, left),
+    start: async (name, env = {}) => await startProcess(name, env, left),
+    clear,
     async close () {
-      await Promise.all([...running].map(async contender => await contender.stop()))
+      await clear()
       await down({ dir, purge: true })
     }
   }
 }
 
-async function makeStores (servers: StackEnv): Promise<Stores> {
+/** How to remove what is still there, in the order in which it was made: first stores, and then who uses them. */
+type Left = Set<() => Promise<void>>
+
+async function makeStores (servers: StackEnv, left: Left): Promise<Stores> {
   const name = `bench_${randomBytes(4).toString('hex')}`
   const named = (url: string) => Object.assign(new URL(url), { pathname: `/${name}` }).toString()
   const env = { POSTGRES_URL: named(servers.POSTGRES_URL), KAFKA_BROKERS: servers.KAFKA_BROKERS, MONGO_URL: named(servers.MONGO_URL), EVENTS_TOPIC: name, HOST: '127.0.0.1', LOG_LEVEL: 'warn' }
@@ -81,23 +80,20 @@ async function makeStores (servers: StackEnv): Promise<Stores> {
   const db = connectPostgres(env.POSTGRES_URL, 2)
   await migrate(db, modules)
   const mongo = connectMongo(env.MONGO_URL)
-  return {
-    env,
-    topic: name,
-    db,
-    mongo: mongo.db(),
-    async remove () {
-      await db.destroy()
-      await sql`select pg_drop_replication_slot(slot_name) from pg_replication_slots where database = ${name} and not active`.execute(admin)
-      await sql`drop database ${sql.id(name)} with (force)`.execute(admin)
-      await admin.destroy()
-      await mongo.db().dropDatabase()
-      await mongo.close()
-    }
+  const remove = async () => {
+    left.delete(remove)
+    await db.destroy()
+    await sql`select pg_drop_replication_slot(slot_name) from pg_replication_slots where database = ${name} and not active`.execute(admin)
+    await sql`drop database ${sql.id(name)} with (force)`.execute(admin)
+    await admin.destroy()
+    await mongo.db().dropDatabase()
+    await mongo.close()
   }
+  left.add(remove)
+  return { env, topic: name, db, mongo: mongo.db(), remove }
 }
 
-async function startProcess (name: string, env: Readonly<Record<string, string>>): Promise<Contender> {
+async function startProcess (name: string, env: Readonly<Record<string, string>>, left: Left): Promise<Contender> {
   const app = apps[name as keyof typeof apps]
   const [port, grpcPort] = [await getPort(), await getPort()]
   const ports = { ...app === undefined ? { PORT: String(port) } : { [app]: String(port) }, QUERY_GRPC_PORT: String(grpcPort) }
@@ -108,6 +104,13 @@ async function startProcess (name: string, env: Readonly<Record<string, string>>
   child.stdout.pipe(log, { end: false })
   child.stderr.pipe(log, { end: false })
   const url = `http://127.0.0.1:${port}`
+  const stop = async () => {
+    left.delete(stop)
+    child.kill('SIGTERM')
+    await child
+    log.end()
+  }
+  left.add(stop) // also of one that does not get ready
   let ended = false
   void child.then(() => { ended = true })
   const end = Date.now() + readyMs
@@ -125,11 +128,7 @@ async function startProcess (name: string, env: Readonly<Record<string, string>>
     pid: child.pid!,
     metric: async name => (await metrics())(name),
     metrics,
-    async stop () {
-      child.kill('SIGTERM')
-      await child
-      log.end()
-    }
+    stop
   }
 }
 

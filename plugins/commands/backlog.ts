@@ -3,7 +3,7 @@ import { setTimeout } from 'node:timers/promises'
 import { Gauge } from 'prom-client'
 import type { FastifyInstance } from 'fastify'
 import { Unavailable } from '@bifold/cqrs'
-import { kafkaAdminOf, type Held } from '@bifold/kafka'
+import { kafkaAdminOf, topicIdOf, type Held } from '@bifold/kafka'
 import { metricsOf, within } from '@bifold/service'
 import type { Outcomes } from './outcomes.ts'
 import type { Place } from './queued.ts'
@@ -15,6 +15,7 @@ const deleteEveryMs = 60_000 // what is done takes room for a minute
 export function makeBacklog (app: FastifyInstance, topic: string, outcomes: Outcomes) {
   const held = new Map<number, Held>()
   const ends = new Map<number, number>()
+  let topicId: string | undefined
   let checkpoints = new Map<number, number>()
   // What was measured last, and what has come since the measuring began: rather too many than too few.
   let [measured, countedBefore, counted, isKnown] = [0, 0, 0, false]
@@ -23,9 +24,11 @@ export function makeBacklog (app: FastifyInstance, topic: string, outcomes: Outc
 
   const measure = async () => {
     const countedThen = counted
-    const ranges = await within(measureMs, kafkaAdminOf(app)().then(async admin => await admin.fetchTopicOffsets(topic)))
+    const [id, ranges] = await within(measureMs, kafkaAdminOf(app)().then(async admin => await Promise.all([topicIdOf(admin, topic), admin.fetchTopicOffsets(topic)])))
+    if (id !== topicId) checkpoints = new Map() // of another topic than before
+    topicId = id
     // While PostgreSQL is away, nothing is executed: what was known last is still so.
-    checkpoints = await within(measureMs, outcomes.checkpoints()).catch(() => checkpoints)
+    checkpoints = await within(measureMs, outcomes.checkpoints(id)).catch(() => checkpoints)
     for (const { partition, high } of ranges) ends.set(partition, Number(high))
     measured = ranges.reduce((sum, { partition, low, high }) => sum + Math.max(0, Number(high) - Math.max(Number(low), checkpoints.get(partition) ?? 0)), 0)
     countedBefore = countedThen
@@ -44,6 +47,8 @@ export function makeBacklog (app: FastifyInstance, topic: string, outcomes: Outc
     measure,
     get waiting () { return waiting() },
     get partitions () { return ends.size },
+    /** Of the topic that was measured last. */
+    get topicId () { return topicId },
     /** Counts one that is about to be sent. */
     accepting () {
       counted++

@@ -2,11 +2,11 @@
 import type { Admin } from 'kafkajs'
 import type { FastifyBaseLogger } from 'fastify'
 import { Internal, invalidInput, isDomainError, Unavailable, type DomainError } from '@bifold/cqrs'
-import type { RawMessage, Track } from '@bifold/kafka'
+import { Outdated, topicIdOf, type RawMessage, type Track } from '@bifold/kafka'
 import { problemOf } from '@bifold/problem'
 import { isRace, type Executor } from './executor.ts'
 import type { Outcome } from './commit.ts'
-import type { Outcomes } from './outcomes.ts'
+import type { Outcomes, Partition } from './outcomes.ts'
 import { readCommand, writePlace, type Queueable } from './queued.ts'
 import type { Request } from './request.ts'
 import type { Waiters } from './waiters.ts'
@@ -27,20 +27,22 @@ export interface DequeueOptions {
 /** Opens a partition where PostgreSQL says. */
 export const openIn = (options: DequeueOptions) => async (partition: number): Promise<readonly Track[]> => {
   const { topic, admin, outcomes, log } = options
+  const topicId = await topicIdOf(admin, topic)
+  if (await outcomes.forgetOthers(topicId)) log.error({ topic, topicId }, 'the topic of commands was made anew: it is begun at its beginning, and what waited on the one before is lost')
   const range = (await admin.fetchTopicOffsets(topic)).find(found => found.partition === partition)
   const [low, high] = [Number(range?.low ?? 0), Number(range?.high ?? 0)]
-  let next = (await outcomes.checkpoints()).get(partition)
+  let next = (await outcomes.checkpoints(topicId)).get(partition)
   if (next !== undefined && next > high) {
-    log.error({ partition, next, high }, 'the topic of commands is another than before: what waited on that is lost')
+    log.error({ partition, next, high }, 'the topic of commands is shorter than before: what waited there is lost')
     await outcomes.forget(partition)
     next = undefined
   }
   let at = Math.max(next ?? low, low)
-  const order = {}
+  const own = { topicId, partition, order: {} }
   return [{
     get next () { return at },
     async work (messages) {
-      await execute(options, partition, order, messages)
+      await execute(options, own, messages)
       at = Number(messages.at(-1)!.offset) + 1
     }
   }]
@@ -49,10 +51,13 @@ export const openIn = (options: DequeueOptions) => async (partition: number): Pr
 type Taken = ReturnType<typeof readCommand> & { readonly offset: number }
 
 /** @throws if PostgreSQL is away, and nobody knows what was done: then it is begun again where the checkpoint is, and what is done is passed over */
-async function execute (options: DequeueOptions, partition: number, order: object, messages: readonly RawMessage[]): Promise<void> {
-  const { executor, outcomes, waiters, count, log } = options
+async function execute (options: DequeueOptions, own: Partition & { readonly order: object }, messages: readonly RawMessage[]): Promise<void> {
+  const { topic, admin, executor, outcomes, waiters, count, log } = options
+  const { topicId, partition, order } = own
   const taken = take(options, partition, messages)
-  const done = taken.length === 0 ? new Set() : await outcomes.done(taken.map(({ queued }) => queued))
+  const [done, topicIdNow] = await Promise.all([outcomes.done(taken.map(({ queued }) => queued)), topicIdOf(admin, topic)])
+  // An id never comes back: what was read before it was asked for is of this topic, if it is the same.
+  if (topicIdNow !== topicId) throw new Outdated('the topic of commands was made anew')
   const left = taken.filter(({ queued }) => !done.has(queued) && done.add(queued)) // the same may be there twice
   // A message that another version of the gateway has written may be against today's schema.
   const results = new Map<Taken, Outcome>(left.flatMap(request => request.wrong === undefined ? [] : [[request, { ok: false, error: invalidInput('body', request.wrong) }]]))
@@ -65,7 +70,7 @@ async function execute (options: DequeueOptions, partition: number, order: objec
     if (outcome.error instanceof Unavailable || isRace(outcome.error)) throw outcome.error
     return [{ id: request.queued, aggregate: request.command.aggregate.name, problem: problem(request, partition, outcome.error, log) }]
   })
-  await outcomes.keep(partition, Number(messages.at(-1)!.offset) + 1, refused)
+  await outcomes.keep(own, Number(messages.at(-1)!.offset) + 1, refused)
   for (const [request, outcome] of results) count(request, outcome)
   waiters.tell(taken.map(({ queued }) => queued))
 }

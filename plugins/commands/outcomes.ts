@@ -4,6 +4,9 @@ import { CommandNotFound, Unavailable, writeToken, type Place as Seen } from '@b
 import { isOutage, type Db } from '@bifold/postgres'
 import { writePlace, type Place } from './queued.ts'
 
+/** A partition of one topic: another of the same name has another id. */
+export interface Partition { readonly topicId: string, readonly partition: number }
+
 /** What is told of a queued command. */
 export interface Status {
   readonly id: string
@@ -15,14 +18,14 @@ export interface Status {
 export function makeOutcomes (db: Db, topic: string, tokenSecret: string) {
   return {
     /** @throws COMMAND_NOT_FOUND for one that is done and forgotten, or never was; UNAVAILABLE */
-    async find (place: Place, isOnTopic: () => Promise<boolean>): Promise<Status> {
+    async find (place: Place, topicId: string | undefined, isOnTopic: () => Promise<boolean>): Promise<Status> {
       const text = writePlace(place)
       // In one statement, so that a command that is done in this moment is seen on one side or the other.
       const { rows: [found] } = await sql<{ aggregate: string | null, aggregateId: string | null, version: number | null, seen: Seen[] | null, problem: unknown, next: number | null }>`
         select outcome.aggregate, outcome.aggregate_id, outcome.version, outcome.seen, outcome.problem, checkpoint.next
         from (select 1) as one
         left join queued_commands as outcome on outcome.id = ${place.id}::uuid
-        left join command_checkpoints as checkpoint on checkpoint.topic = ${topic} and checkpoint.partition = ${place.partition}::integer
+        left join command_checkpoints as checkpoint on checkpoint.topic = ${topic} and checkpoint.partition = ${place.partition}::integer and coalesce(checkpoint.topic_id, ${topicId ?? null}::text) = ${topicId ?? null}::text
       `.execute(db).catch(error => { throw isOutage(error) ? new Unavailable('PostgreSQL') : error })
       const { aggregate, aggregateId, version, seen, problem, next } = found!
       if (aggregate === null) {
@@ -41,23 +44,32 @@ export function makeOutcomes (db: Db, topic: string, tokenSecret: string) {
     },
 
     /** Writes why commands were refused, if nobody else has found otherwise, and how far the partition is done. */
-    async keep (partition: number, next: number, refused: readonly { id: string, aggregate: string, problem: unknown }[]): Promise<void> {
+    async keep ({ topicId, partition }: Partition, next: number, refused: readonly { id: string, aggregate: string, problem: unknown }[]): Promise<void> {
       await db.transaction().execute(async tx => {
         if (refused.length > 0) {
           await tx.insertInto('queuedCommands').values(refused.map(({ problem, ...one }) => ({ ...one, aggregateId: null, version: null, seen: null, problem: JSON.stringify(problem) }))).onConflict(conflict => conflict.column('id').doNothing()).execute()
         }
         await sql`
-          insert into command_checkpoints (topic, partition, next) values (${topic}, ${partition}, ${next})
-          on conflict (topic, partition) do update set next = greatest(command_checkpoints.next, excluded.next)`.execute(tx)
+          insert into command_checkpoints (topic, topic_id, partition, next) values (${topic}, ${topicId}, ${partition}, ${next})
+          on conflict (topic, partition) do update set topic_id = excluded.topic_id,
+            next = case when command_checkpoints.topic_id = excluded.topic_id then greatest(command_checkpoints.next, excluded.next) else excluded.next end`.execute(tx)
       })
     },
 
-    async checkpoints (): Promise<Map<number, number>> {
-      const rows = await db.selectFrom('commandCheckpoints').select(['partition', 'next']).where('topic', '=', topic).execute()
+    /** Of the topic with this id. */
+    async checkpoints (topicId: string): Promise<Map<number, number>> {
+      const rows = await db.selectFrom('commandCheckpoints').select(['partition', 'next']).where('topic', '=', topic)
+        .where(({ or, eb }) => or([eb('topicId', '=', topicId), eb('topicId', 'is', null)])).execute()
       return new Map(rows.map(({ partition, next }) => [partition, next]))
     },
 
-    /** Of a topic that is another than before. */
+    /** Forgets how far topics were done that have had the name before; resolves with true if there were any. */
+    async forgetOthers (topicId: string): Promise<boolean> {
+      const { numDeletedRows } = await db.deleteFrom('commandCheckpoints').where('topic', '=', topic).where('topicId', '!=', topicId).executeTakeFirst()
+      return numDeletedRows > 0
+    },
+
+    /** Of a topic that is shorter than before. */
     async forget (partition: number): Promise<void> {
       await db.deleteFrom('commandCheckpoints').where('topic', '=', topic).where('partition', '=', partition).execute()
     }

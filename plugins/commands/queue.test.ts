@@ -4,7 +4,7 @@ import { sql } from 'kysely'
 import { Registry } from 'prom-client'
 import { compiler } from '@bifold/cqrs'
 import commands, { type CommandsOptions } from '@bifold/commands'
-import kafka, { partitionOf } from '@bifold/kafka'
+import kafka, { ensureTopic, Outdated, partitionOf, topicIdOf } from '@bifold/kafka'
 import { modules } from '@bifold/modules'
 import { books } from '@bifold/modules/books'
 import openapi from '@bifold/openapi'
@@ -16,6 +16,7 @@ import { makeExecutor } from './executor.ts'
 import { makeOutcomes } from './outcomes.ts'
 import { writeCommand } from './queued.ts'
 
+const uuid = (n: number, kind = 4) => `${String(n).padStart(8, '0')}-0000-${kind}000-8000-000000000000`
 const emma = { title: 'Emma', authors: ['Jane Austen'] }
 const byQueue = { prefer: 'respond-async' }
 
@@ -108,28 +109,86 @@ t.test('what is on the topic twice, or is no command, is passed over', async t =
   await until(async () => await metric('bifold_command_queue_junk_total') === junk.length, 'the junk to be counted')
 })
 
-t.test('two gateways that both believe that they have a partition do each of its commands once', async t => {
+/** A message of the queue that adds a book. */
+const adding = (n: number) => ({ offset: String(n), timestamp: '0', key: null, value: Buffer.from(writeCommand('books.addBook', uuid(n), { command: books.commands['addBook']!, id: uuid(n, 7), input: emma, bytes: 1, expected: undefined, key: undefined, requestId: 'r', traceparent: 't' })) })
+
+/** Opens partition 0 as gateways do, on a topic of 1000 messages that has the id which `topicId` tells. */
+async function partitions (t: Test, topicId: () => string) {
   const settings = await stores(t)
   const { db, events } = database(t, settings)
   await migrate(db, modules)
   const topic = `${settings.EVENTS_TOPIC}.commands`
-  const admin = { fetchTopicOffsets: async () => [{ partition: 0, low: '0', high: '1000', offset: '1000' }] } as never
+  const admin = { topicId: async () => topicId(), fetchTopicOffsets: async () => [{ partition: 0, low: '0', high: '1000', offset: '1000' }] } as never
   const queueable = new Map(Object.entries(books.commands).map(([name, command]) => [`books.${name}`, { command, validate: compiler(books.formats)(command.input) }]))
-  const one = async () => {
+  const errors: string[] = []
+  const open = async () => {
     const pool = connect(settings.POSTGRES_URL, 4)
     t.teardown(async () => await pool.destroy())
-    const [track] = await openIn({ topic, admin, executor: makeExecutor(pool, new Registry()), outcomes: makeOutcomes(pool, topic, ''), waiters: { tell () {}, async wait () {} }, commands: queueable, log: { warn () {}, error () {} } as never, count () {}, junk () {} })(0)
+    const log = { warn () {}, error: (_: object, text: string) => errors.push(text) } as never
+    const [track] = await openIn({ topic, admin, executor: makeExecutor(pool, new Registry()), outcomes: makeOutcomes(pool, topic, ''), waiters: { tell () {}, async wait () {} }, commands: queueable, log, count () {}, junk () {} })(0)
     return track!
   }
-  const uuid = (n: number, kind = 4) => `${String(n).padStart(8, '0')}-0000-${kind}000-8000-000000000000`
-  const messages = Array.from({ length: 200 }, (_, n) => ({ offset: String(n), timestamp: '0', key: null, value: Buffer.from(writeCommand('books.addBook', uuid(n), { command: books.commands['addBook']!, id: uuid(n, 7), input: emma, bytes: 1, expected: undefined, key: undefined, requestId: 'r', traceparent: 't' })) }))
-  const both = await Promise.all([one(), one()])
+  return { open, events, errors }
+}
+
+t.test('two gateways that both believe that they have a partition do each of its commands once', async t => {
+  const { open, events } = await partitions(t, () => 'one')
+  const messages = Array.from({ length: 200 }, (_, n) => adding(n))
+  const both = await Promise.all([open(), open()])
   await Promise.all(both.map(async track => await track.work(messages)))
-  await (await one()).work(messages) // as after a crash before the checkpoint
+  await (await open()).work(messages) // as after a crash before the checkpoint
   t.equal((await events()).length, 200)
   t.equal(new Set((await events()).map(({ id }) => id)).size, 200)
-  t.equal((await one()).next, 200, 'and the next begins behind them')
+  t.equal((await open()).next, 200, 'and the next begins behind them')
 })
+
+t.test('what was read of a topic that somebody has made anew meanwhile is not done, but read again from its beginning', async t => {
+  let topicId = 'one'
+  const { open, events, errors } = await partitions(t, () => topicId)
+  const track = await open()
+  await track.work([adding(0), adding(1)])
+  topicId = 'another'
+  t.ok(await track.work([adding(2)]).catch((error: unknown) => error instanceof Outdated), 'the partition is begun again')
+  t.equal((await events()).length, 2)
+  t.equal((await open()).next, 0)
+  t.equal((await open()).next, 0)
+  t.match(errors, [/made anew/], 'it is told once')
+  t.equal(errors.length, 1)
+})
+
+for (const running of [false, true]) {
+  t.test(`a topic that was made anew and is longer than the one before is begun at its beginning, ${running ? 'also at once' : 'when a gateway comes'}`, async t => {
+    const settings = await stores(t)
+    const topic = `${settings.EVENTS_TOPIC}.commands`
+    const before = await gateway(t, settings)
+    const { db, events } = database(t, settings)
+    const { body: { id } } = await before.queue('POST', '/books', emma) as { body: { id: string } }
+    for (let price = 1; price <= 3; price++) await before.outcome(await before.queue('PATCH', `/books/${id}`, { price }))
+    if (!running) await before.app.close()
+    const admin = kafkaFor(settings).admin()
+    await admin.connect()
+    t.teardown(async () => await admin.disconnect())
+    const topicId = await topicIdOf(admin, topic)
+    await admin.deleteTopics({ topics: [topic] })
+    await until(async () => {
+      await ensureTopic(admin, topic)
+      return await topicIdOf(admin, topic) !== topicId
+    }, 'the topic to be made anew')
+    const put = await producerFor(t, settings)
+    const prices = Array.from({ length: 20 }, (_, n) => n + 4)
+    await put(id, ...prices.map(price => writeCommand('books.reviseBook', uuid(price), { command: books.commands['reviseBook']!, id, input: { price }, bytes: 1, expected: undefined, key: undefined, requestId: 'r', traceparent: 't' })))
+    const { outcome } = running ? before : await gateway(t, settings)
+    const first = { headers: new Headers({ location: `/commands/${uuid(4)}.${partitionOf(id, 6)}.0` }) }
+    t.match(await outcome(first), { status: 'succeeded', result: { version: 5 } }, 'it waits, although the one before was done so far')
+    await until(async () => (await events()).length === 24, 'all')
+    t.same((await events()).map(({ value }) => value.data.price).slice(1), [1, 2, 3, ...prices])
+    const now = await topicIdOf(admin, topic)
+    await until(async () => {
+      const { rows } = await sql<{ topicId: string }>`select distinct topic_id from command_checkpoints`.execute(db)
+      return rows.length === 1 && rows[0]!.topicId === now
+    }, 'the checkpoint')
+  })
+}
 
 t.test('more than may wait is refused with 503, and commands that do not wait are not', async t => {
   const settings = await stores(t)

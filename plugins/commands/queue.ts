@@ -91,10 +91,10 @@ export function makeQueue (app: FastifyInstance, { topic: events, queuedMax = qu
     async status (text, waitMs) {
       const place = readPlace(text)
       const isOnTopic = async () => await backlog.has(place)
-      const found = await outcomes.find(place, isOnTopic)
+      const found = await outcomes.find(place, backlog.topicId, isOnTopic)
       if (found.status !== 'queued' || waitMs <= 0) return found
       await waiters.wait(place.id, waitMs, drainOf(app).leaving)
-      return await outcomes.find(place, isOnTopic)
+      return await outcomes.find(place, backlog.topicId, isOnTopic)
     }
   }
 }

@@ -13,6 +13,7 @@ export type { Held, RawMessage, Track } from './lane.ts'
 export { makeLanes, Outdated } from './lanes.ts'
 export { partitionOf } from './partitions.ts'
 export { sendAll } from './send.ts'
+export { topicIdOf } from './topic-id.ts'
 
 /** `beside`: the app goes on without Kafka, whose absence does not make it unready. */
 export interface KafkaOptions { brokers: string, beside?: boolean }

@@ -1,6 +1,6 @@
 /**
  * Puts functions of ours in the place of kafkajs's: records in and out, and the partitions of messages (docs/decisions/0009-records.md);
- * puts the fence around its producers (fence.ts); and asks for the ends of partitions as they are (ends.ts).
+ * puts the fence around its producers (fence.ts); asks for the ends of partitions as they are (ends.ts), and for the ids of topics (topic-id.ts).
  *
  * They are of kafkajs 2.2.4, which is pinned and whose development has ended. To be imported before kafkajs; where kafkajs was loaded
  * before, it stays as it is: slower, and without the fence.
@@ -10,6 +10,7 @@ import { askingForTheEnd } from './ends.ts'
 import { fencing, sendingOnce, showingMarkers } from './fence.ts'
 import { byPartition } from './partitions.ts'
 import { decode, encode } from './records.ts'
+import { knowingIds } from './topic-id.ts'
 
 /** From kafkajs's own to ours. */
 const ours: Readonly<Record<string, (theirs: never) => unknown>> = {
@@ -19,7 +20,8 @@ const ours: Readonly<Record<string, (theirs: never) => unknown>> = {
   'kafkajs/src/producer/eosManager': fencing,
   'kafkajs/src/producer/sendMessages': sendingOnce,
   'kafkajs/src/consumer/batch': showingMarkers,
-  'kafkajs/src/protocol/requests/listOffsets/v2/request': askingForTheEnd // of version 3, too
+  'kafkajs/src/protocol/requests/listOffsets/v2/request': askingForTheEnd, // of version 3, too
+  'kafkajs/src/admin': knowingIds // last: it loads what is replaced above
 }
 
 const require = createRequire(import.meta.url)

@@ -115,5 +115,11 @@ export const migrations: Record<string, Migration> = {
         .addPrimaryKeyConstraint('command_checkpoints_pkey', ['topic', 'partition'])
         .execute()
     }
+  },
+  '0010-command-topics': {
+    async up (db) {
+      // Null where the topic's id was not asked for yet.
+      await db.schema.alterTable('command_checkpoints').addColumn('topic_id', 'text').execute()
+    }
   }
 }

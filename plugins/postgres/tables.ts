@@ -64,6 +64,8 @@ export interface QueuedCommandsTable {
 /** Where a partition of the topic of commands stands: what is before `next` is done. */
 export interface CommandCheckpointsTable {
   topic: string
+  /** Tells the topic from another that has had its name; null if it was written before ids were. */
+  topicId: string | null
   partition: number
   next: number
 }

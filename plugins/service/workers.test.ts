@@ -1,4 +1,4 @@
-/** An app in several processes: one port, one set of metrics, one health; and the query service so. */
+/** An app in several processes: one port, one set of metrics, one health; and the apps so. */
 import { Agent, get as httpGet, type IncomingMessage } from 'node:http'
 import { json } from 'node:stream/consumers'
 import { setTimeout } from 'node:timers/promises'
@@ -6,6 +6,8 @@ import t, { type Test } from 'tap'
 import getPort from 'get-port'
 import { execa } from 'execa'
 import { credentials } from '@grpc/grpc-js'
+import { sql } from 'kysely'
+import { connect } from '@bifold/postgres'
 import { booksV1 } from '@bifold/proto'
 import { call, emptyReadModels, kafkaFor, stores, until } from '@bifold/test'
 
@@ -167,6 +169,45 @@ t.test('the query service in two processes, over gRPC and HTTP', async t => {
     t.match(await call(books.batchGetBooks.bind(books), missing), { books: [], missingIds: missing.ids })
   }
   t.equal((await fetch(`http://127.0.0.1:${http}/books`)).status, 200)
+})
+
+t.test('queued commands at a gateway in two processes: done once, in order for each aggregate, and told by whichever is asked', async t => {
+  const settings = await stores(t)
+  const port = await getPort()
+  start(t, 'apps/gateway/main.ts', { POSTGRES_URL: settings.POSTGRES_URL, KAFKA_BROKERS: settings.KAFKA_BROKERS, EVENTS_TOPIC: settings.EVENTS_TOPIC, GATEWAY_PORT: String(port) })
+  // Each request over a connection of its own, so that both workers get some.
+  const send = async (method: string, path: string, prefer: string, body?: object) => await fetch(`http://127.0.0.1:${port}${path}`, { method, headers: { connection: 'close', prefer, ...body && { 'content-type': 'application/json' } }, ...body && { body: JSON.stringify(body) } })
+  const queue = async (method: string, path: string, body: object) => await until(async () => {
+    const response = await send(method, path, 'respond-async', body)
+    return response.status === 202 && await response.json() as { id: string, command: string }
+  }, 'the queue to accept')
+  /** Asked for at several connections at once, of which some are to the worker that does not do it. */
+  const outcomes = async (command: string) => {
+    const begun = Date.now()
+    const told = await Promise.all(Array.from({ length: 4 }, async () => (await send('GET', `/commands/${command}`, 'wait=30')).json()))
+    t.ok(Date.now() - begun < 25_000, 'they were told before the wait was over')
+    return told
+  }
+  const admin = kafkaFor(settings).admin()
+  await admin.connect()
+  t.teardown(async () => await admin.disconnect())
+  const group = `bifold-commands.${new URL(settings.POSTGRES_URL).pathname.slice(1)}.${settings.EVENTS_TOPIC}.commands`
+  await until(async () => {
+    const { groups: [found] } = await admin.describeGroups([group])
+    return found!.state === 'Stable' && found!.members.length === 2
+  }, 'both workers to share the partitions')
+  const prices = Array.from({ length: 10 }, (_, n) => n + 1)
+  const ids = await Promise.all(Array.from({ length: 12 }, async () => {
+    const { id } = await queue('POST', '/books', { title: 'Emma', authors: ['Jane Austen'] })
+    const commands = []
+    for (const price of prices) commands.push((await queue('PATCH', `/books/${id}`, { price })).command)
+    t.match(await Promise.all(commands.map(outcomes)), prices.map(price => Array(4).fill({ status: 'succeeded', result: { version: price + 1 } })))
+    return id
+  }))
+  const db = connect(settings.POSTGRES_URL, 1)
+  t.teardown(async () => await db.destroy())
+  const { rows } = await sql<{ prices: (number | null)[] }>`select json_agg((value->'data'->>'price')::int order by position) as prices from events group by aggregate_id`.execute(db)
+  t.same(rows.map(row => row.prices), ids.map(() => [null, ...prices]))
 })
 
 t.test('of two projectors the one without partitions is ready, and they have one set of metrics', async t => {

@@ -27,7 +27,7 @@ export const bugs: Readonly<Record<string, Bug>> = {
   'queue-checkpoint-first': {
     file: 'plugins/commands/dequeue.ts',
     right: '  const executed = await executor.executeAll(valid, order)',
-    wrong: '  await outcomes.keep(partition, Number(messages.at(-1)!.offset) + 1, [])\n  const executed = await executor.executeAll(valid, order)'
+    wrong: '  await outcomes.keep(own, Number(messages.at(-1)!.offset) + 1, [])\n  const executed = await executor.executeAll(valid, order)'
   },
   'answer-before-commit': {
     file: 'plugins/postgres/transaction.ts',
