@@ -51,13 +51,11 @@ export function startWatchers ({ address, MONGO_URL, count, seed }: WatchersOpti
   }))
   return {
     async stop () {
-      const catalogue = await read(MONGO_URL)
-      const differences = () => watchers.flatMap(({ picture, failed }) => [...failed, ...picture.differences(catalogue)])
-      for (const end = Date.now() + settleMs; differences().length > 0 && Date.now() < end;) await setTimeout(pollMs)
-      const lost = differences()
-      stopping.abort()
-      await Promise.all(watching)
-      client.close()
+      const lost = await read(MONGO_URL).then(async catalogue => await untilEqual(watchers, catalogue)).finally(async () => {
+        stopping.abort()
+        await Promise.all(watching)
+        client.close()
+      })
       const sum = (figure: (watcher: Watcher) => number) => watchers.reduce((sum, watcher) => sum + figure(watcher), 0)
       return {
         watchers: count,
@@ -70,6 +68,13 @@ export function startWatchers ({ address, MONGO_URL, count, seed }: WatchersOpti
       }
     }
   }
+}
+
+/** Waits until each has the whole catalogue, for some time, and gives what is other than there. */
+async function untilEqual (watchers: readonly Watcher[], catalogue: ReadonlyMap<string, number>): Promise<string[]> {
+  const differences = () => watchers.flatMap(({ picture, failed }) => [...failed, ...picture.differences(catalogue)])
+  for (const end = Date.now() + settleMs; differences().length > 0 && Date.now() < end;) await setTimeout(pollMs)
+  return differences()
 }
 
 type Client = ReturnType<typeof createClient<typeof booksV1.BookQueryServiceDefinition>>
