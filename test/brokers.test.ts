@@ -77,7 +77,7 @@ async function burst (db: Db, { signal }: AbortController): Promise<Answered[]> 
     await Promise.all(Array.from({ length: burstSize }, async (_, price) => {
       const id = newId()
       const { version } = await execute({ command: addBook!, id, input: { title: 'Of many', authors: ['Burst'], price }, bytes: 0, expected: undefined, key: undefined, requestId: 'burst', traceparent: '' })
-      answered.push({ kind: 'add', id, version, price })
+      answered.push({ kind: 'add', id, version, data: { price } })
     }))
   }
   return answered

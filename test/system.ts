@@ -64,7 +64,7 @@ export async function system (t: Test, settings: Settings, counts: Counts = {}):
       const added = await fetch(`${of('gateway')[0]!.url}/books`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify({ title: 'To be read at once', authors: ['Probe'], price }) })
       const { id, version } = await added.json() as { id: string, version: number }
       await until(async () => (await fetch(`${of('query')[0]!.url}/books/${id}`)).ok, 'a new book to be read')
-      return { kind: 'add', id, version, price }
+      return { kind: 'add', id, version, data: { price } }
     },
     load ({ clients, restMs }) {
       const seen: Seen[] = []

@@ -1,4 +1,4 @@
-/** Compares the write side of an aggregate with its read model, record by record, in bounded memory. */
+/** Compares the write side with a read model, record by record, in bounded memory. */
 import { isDeepStrictEqual } from 'node:util'
 import type { AnyAggregate, Module } from '@bifold/cqrs'
 import type { Db } from '@bifold/postgres'
@@ -42,24 +42,26 @@ export function comparable (modules: readonly Module[]): AnyAggregate[] {
   return modules.flatMap(({ aggregates, projections }) => aggregates.filter(({ name }) => projections.some(({ collection }) => collection === name)))
 }
 
-/** Reads both sides once, by rising id, side by side. Only what is at rest compares equal: commands under way show as differences. */
-export async function compare (db: Db, mongo: ReadSide, aggregate: AnyAggregate): Promise<Comparison> {
-  const comparison: Comparison = { name: aggregate.name, postgres: 0, mongo: 0, equal: 0, missing: 0, extra: 0, differing: 0, differences: [] }
-  const writeSide = records(db, aggregate)
-  const readSide = mongo.collection(aggregate.name).find({}, { sort: { _id: 1 }, batchSize: pageSize })[Symbol.asyncIterator]()
+/** Compares an aggregate with the read model of its name. Only what is at rest compares equal: commands under way show as differences. */
+export const compare = async (db: Db, mongo: ReadSide, aggregate: AnyAggregate): Promise<Comparison> => await compareRows(records(db, aggregate), mongo, aggregate.name)
+
+/** Compares any rows, by rising id, with the documents of a read model, as they are shown; reads both sides once, side by side. */
+export async function compareRows (writeSide: AsyncGenerator<Row, void, void>, mongo: ReadSide, name: string, shown = (document: Row): Row => document): Promise<Comparison> {
+  const comparison: Comparison = { name, postgres: 0, mongo: 0, equal: 0, missing: 0, extra: 0, differing: 0, differences: [] }
+  const readSide = mongo.collection(name).find({}, { sort: { _id: 1 }, batchSize: pageSize })[Symbol.asyncIterator]()
   try {
-    await merge(writeSide, readSide, comparison)
+    await merge(writeSide, readSide, comparison, shown)
   } finally {
     await Promise.allSettled([writeSide.return(undefined), readSide.return?.()])
   }
   return comparison
 }
 
-async function merge (writeSide: AsyncIterator<Row, void>, readSide: AsyncIterator<Row, void>, comparison: Comparison): Promise<void> {
+async function merge (writeSide: AsyncIterator<Row, void>, readSide: AsyncIterator<Row, void>, comparison: Comparison, shown: (document: Row) => Row): Promise<void> {
   let [record, document] = await Promise.all([writeSide.next(), readSide.next()])
   while (!record.done || !document.done) {
     const order = record.done ? 1 : document.done ? -1 : compareIds(record.value['_id'], document.value['_id'])
-    tally(comparison, order <= 0 ? record.value as Row : undefined, order >= 0 ? document.value as Row : undefined)
+    tally(comparison, order <= 0 ? record.value as Row : undefined, order >= 0 ? shown(document.value as Row) : undefined)
     ;[record, document] = await Promise.all([order <= 0 ? writeSide.next() : record, order >= 0 ? readSide.next() : document])
   }
 }

@@ -29,6 +29,16 @@ export const bugs: Readonly<Record<string, Bug>> = {
     right: '  const executed = await executor.executeAll(valid, order)',
     wrong: '  await outcomes.keep(own, Number(messages.at(-1)!.offset) + 1, [])\n  const executed = await executor.executeAll(valid, order)'
   },
+  'process-done-first': {
+    file: 'plugins/commands/processes.ts',
+    right: '    const [outcome] = await executor.executeAll(',
+    wrong: '    await db.executeQuery(settled(index))\n    const [outcome] = await executor.executeAll('
+  },
+  'resume-from-now': {
+    file: 'plugins/queries/live/watcher.ts',
+    right: 'await catchUp(watcher, mark)',
+    wrong: '{ after: hub.feed.position }'
+  },
   'answer-before-commit': {
     file: 'plugins/postgres/transaction.ts',
     right: 'if (begun || writes.length > 0) await new Batch(begun ? [...writes, commit] : writes).run(client)',

@@ -1,49 +1,55 @@
-/** Compares what was answered with PostgreSQL, the topic and MongoDB. */
+/** Compares what was answered, and told to watchers, with PostgreSQL, the topic and MongoDB. */
+import { isDeepStrictEqual } from 'node:util'
 import { sql } from 'kysely'
 import { request } from 'undici'
 import { modules } from '@bifold/modules'
 import { connect as connectMongo } from '@bifold/mongo'
-import { connect as connectPostgres } from '@bifold/postgres'
-import { comparable, compare } from '../compare.ts'
+import { connect as connectPostgres, type Db } from '@bifold/postgres'
+import { comparable, compare, compareRows, type ReadSide } from '../compare.ts'
 import type { Told } from './chaos.ts'
+import { kinds } from './client.ts'
+import { halfDone, joined, lentTooOften, wrongRecalls, type Event } from './lending-check.ts'
 import type { Record } from './load.ts'
 import type { Settled } from './settle.ts'
 import { readTopic, type Message } from './topic.ts'
+import { unwatched, type Watched } from './watchers.ts'
 
 export interface Finding { readonly what: string, readonly count: number, readonly first: readonly string[] }
 
 interface Count { readonly _id: string, readonly events: number, readonly versions: number }
-interface Event { readonly id: string, readonly version: number, readonly type: string, readonly price: number }
 
 const readsMax = 100 // at once; each process of the query service has some of them
 const shownMax = 3 // of each kind; the data are there for a look with --keep
-const types = { add: 'BookAdded', revise: 'BookRevised', withdraw: 'BookWithdrawn' }
 
 /** Where the events, the messages and the read models are. */
 export interface Stores { readonly POSTGRES_URL: string, readonly KAFKA_BROKERS: string, readonly MONGO_URL: string, readonly EVENTS_TOPIC?: string }
 
 /** Every way in which a promise can be broken, and how often it was; `queries` is the URL of a query service that is well. */
-export async function check (env: Stores, record: Record, settled: Settled, queries: string): Promise<Finding[]> {
+export async function check (env: Stores, record: Record, settled: Settled, queries: string, watched: Watched = unwatched): Promise<Finding[]> {
   const db = connectPostgres(env.POSTGRES_URL, 1)
   const mongo = connectMongo(env.MONGO_URL, 1)
   try {
-    const { rows } = await sql<Event>`select aggregate_id as id, version, type, coalesce((value->'data'->>'price')::bigint, -1) as price from events order by position`.execute(db)
+    const { rows } = await sql<Event>`select aggregate_id as id, version, type, coalesce(value->'event', value->'data') as data from events order by position`.execute(db)
     const messages = await readTopic(env.KAFKA_BROKERS, env.EVENTS_TOPIC)
-    const comparisons = await Promise.all(comparable(modules).map(async aggregate => await compare(db, mongo.db() as never, aggregate)))
     return [
       finding('away: what did not recover', settled.unsettled === undefined ? [] : [settled.unsettled]),
       finding('lost: answered, but not in PostgreSQL', lostAnswers(record, rows)),
       finding('lost: in PostgreSQL, but not on the topic', missing(rows, messages)),
+      finding('lost: in what a watcher was told', watched.lost),
+      finding('lost or doubled: recalls of withdrawn books', wrongRecalls(rows)),
+      finding('lost or doubled: half of what a loan and its member share', halfDone(rows)),
       finding('doubled: two answers for one version', doubledAnswers(record)),
       finding('doubled: done, but nobody asked', uncalledFor(record, rows)),
       finding('doubled: twice on the topic', doubledMessages(messages)),
+      finding('doubled: for a watcher', watched.doubled),
+      finding('doubled: books that are out twice, loans beyond five', lentTooOften(rows)),
       finding('reordered: on the topic', reordered(messages)),
+      finding('reordered: for a watcher', watched.reordered),
       finding('reordered, or wrong: for a client', record.wrong),
       finding('differing: counters from PostgreSQL', miscounted(rows, await mongo.db().collection<Count>('counts').find({}).toArray())),
       finding('unanswered: reads, when all was well', await unanswered(queries, record)),
       finding('kept aside: dead letters', (await mongo.db().collection('deadLetters').find({}).toArray()).map(({ _id, reason }) => `${String(_id)}: ${reason}`)),
-      finding('differing: MongoDB from PostgreSQL', comparisons.flatMap(({ missing, extra, differing, differences }) =>
-        Array.from({ length: missing + extra + differing }, (_, index) => JSON.stringify(differences[index] ?? ''))))
+      finding('differing: MongoDB from PostgreSQL', await differing(db, mongo.db() as never))
     ]
   } finally {
     await Promise.allSettled([db.destroy(), mongo.close()])
@@ -57,7 +63,7 @@ function lostAnswers ({ answered }: Record, events: readonly Event[]): string[] 
   const stored = new Map(events.map(event => [named(event), event]))
   return answered.filter(answer => {
     const event = stored.get(named(answer))
-    return event === undefined || event.type !== types[answer.kind] || (answer.kind !== 'withdraw' && event.price !== answer.price)
+    return event === undefined || event.type !== kinds[answer.kind].event || Object.entries(answer.data).some(([field, value]) => !isDeepStrictEqual(event.data[field], value))
   }).map(answer => `${answer.kind} ${named(answer)}`)
 }
 
@@ -71,18 +77,19 @@ function doubledAnswers ({ answered }: Record): string[] {
   return answered.map(named).filter(name => seen.size === seen.add(name).size)
 }
 
-/** Events beyond those answered, and beyond those whose answer was given up. */
+/** Events beyond those answered, and beyond those whose answer was given up. What follows from another event is looked at with that. */
 function uncalledFor ({ answered, unknown }: Record, events: readonly Event[]): string[] {
   const known = new Set(answered.map(named))
-  const others = events.map(named).filter(name => !known.has(name))
+  const types = new Set<string>(Object.values(kinds).map(({ event }) => event))
+  const others = events.filter(({ type }) => types.has(type)).map(named).filter(name => !known.has(name))
   return others.length > unknown ? others.slice(unknown) : []
 }
 
 /** Reads of what was written last that get no answer, though all is well again: something of the storm still holds them up. */
 async function unanswered (queries: string, { answered }: Record): Promise<string[]> {
-  const statuses = await Promise.all(answered.slice(-readsMax).map(async ({ id }) => {
+  const statuses = await Promise.all(answered.slice(-readsMax).map(async ({ kind, id }) => {
     try {
-      const { statusCode, body } = await request(`${queries}/books/${id}`)
+      const { statusCode, body } = await request(`${queries}${kinds[kind].of}/${id}`)
       await body.dump()
       return { id, status: statusCode }
     } catch (error) {
@@ -92,7 +99,7 @@ async function unanswered (queries: string, { answered }: Record): Promise<strin
   return statuses.filter(({ status }) => status !== 200 && status !== 404).map(({ id, status }) => `${id}: ${status}`)
 }
 
-/** What each book's counters should be, against what they are. */
+/** What each aggregate's counters should be, against what they are. */
 function miscounted (events: readonly Event[], counts: readonly Count[]): string[] {
   const right = new Map<string, { events: number, versions: number }>()
   for (const { id, version } of events) {
@@ -102,6 +109,16 @@ function miscounted (events: readonly Event[], counts: readonly Count[]): string
   const found = new Map(counts.map(count => [count._id, count]))
   return [...new Set([...right.keys(), ...found.keys()])].filter(id => right.get(id)?.events !== found.get(id)?.events || right.get(id)?.versions !== found.get(id)?.versions)
     .map(id => `${id}: ${JSON.stringify(found.get(id))} instead of ${JSON.stringify(right.get(id))}`)
+}
+
+/** The read models that can be told from PostgreSQL record by record. */
+async function differing (db: Db, mongo: ReadSide): Promise<string[]> {
+  const comparisons = await Promise.all([
+    ...comparable(modules).map(async aggregate => await compare(db, mongo, aggregate)),
+    ...joined.map(async ({ name, rows, shown }) => await compareRows(rows(db), mongo, name, shown))
+  ])
+  return comparisons.flatMap(({ name, missing, extra, differing, differences }) =>
+    Array.from({ length: missing + extra + differing }, (_, index) => `${name}: ${JSON.stringify(differences[index] ?? '')}`))
 }
 
 function doubledMessages (messages: readonly Message[]): string[] {
@@ -120,17 +137,19 @@ function reordered (messages: readonly Message[]): string[] {
   return broken
 }
 
-export interface Outcome { readonly seed: number, readonly seconds: number, readonly brokers: number, readonly chaos: Told, readonly record: Record, readonly settled: Settled, readonly verdict: readonly Finding[] }
+export interface Outcome { readonly seed: number, readonly seconds: number, readonly brokers: number, readonly chaos: Told, readonly record: Record, readonly watched: Watched, readonly settled: Settled, readonly verdict: readonly Finding[] }
 
 /** The outcome as a table. */
-export function verdictTable ({ seed, seconds, brokers, chaos, record, settled, verdict }: Outcome): string {
+export function verdictTable ({ seed, seconds, brokers, chaos, record, watched, settled, verdict }: Outcome): string {
   const rows: [string, string][] = [
     ['seed, seconds, brokers', `${seed}, ${seconds}, ${brokers}`],
     ['kills, pauses', `${chaos.kills}, ${chaos.pauses}`],
     ['commands answered, refused, unknown', `${record.answered.length}, ${record.refused}, ${record.unknown}`],
     ['of these through the queue', String(record.queued)],
     ['of these in batches', String(record.batched)],
+    ['of these of members and loans', String(record.answered.filter(({ kind }) => kinds[kind].of !== '/books').length)],
     ['reads', String(record.reads)],
+    ['watchers, snapshots, resumed, changes', `${watched.watchers}, ${watched.snapshots}, ${watched.resumed}, ${watched.changes}`],
     ['settled after', `${(settled.afterMs / 1000).toFixed(1)} s`],
     ...verdict.map(({ what, count }): [string, string] => [what, String(count)])
   ]

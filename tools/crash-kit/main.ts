@@ -3,6 +3,8 @@ import { mkdirSync, rmSync } from 'node:fs'
 import { setTimeout } from 'node:timers/promises'
 import { Command, InvalidArgumentError, Option } from 'commander'
 import getPort from 'get-port'
+import { sql } from 'kysely'
+import { connect } from '@bifold/postgres'
 import { reason } from '@bifold/service'
 import { down, up } from '@bifold/stack'
 import { logsOf, startActors, type Ports } from './actors.ts'
@@ -11,16 +13,19 @@ import { check, verdictTable } from './check.ts'
 import { chaos } from './chaos.ts'
 import { startLoad } from './load.ts'
 import { untilSettled, whyNotReady } from './settle.ts'
+import { startWatchers } from './watchers.ts'
 
 interface Options { seconds: number, seed: number, brokers: 1 | 3, dir: string, bug?: string, keep: boolean }
 
 const clients = 24 // enough that a group commit has several commands of each kind; two cores have work for the servers too
 const queuedOfHundred = 10 // enough of them in the queue whenever somebody is killed; each takes its client as long as it waits there
 const batchedOfHundred = 10 // with the single ones, of as many commands again
+const lendingOfHundred = 20 // beside the books, whose histories are to stay long
+const watchers = 4 // two of each filter: each takes the whole catalogue in, and is one more who needs the machine
 const exit = { found: 1, failed: 2 }
 
 const options = new Command('crash-kit')
-  .description('Kills and pauses every app and server at random under load, then compares each recorded answer with PostgreSQL, the topic and MongoDB. Exits 0 if nothing was lost, doubled, reordered or differing, 1 if anything was, 2 if it could not tell.')
+  .description('Kills and pauses every app and server at random under load, then compares each recorded answer, and what watchers were told, with PostgreSQL, the topic and MongoDB. Exits 0 if nothing was lost, doubled, reordered or differing, 1 if anything was, 2 if it could not tell.')
   .option('--seconds <seconds>', 'how long to crash things', positive, 120)
   .option('--seed <number>', 'of what happens when', positive, 1)
   .addOption(new Option('--brokers <count>', 'Kafka brokers').choices(['1', '3']).default(1).argParser(Number))
@@ -47,7 +52,8 @@ async function run ({ seconds, seed, brokers, dir, bug, keep }: Options): Promis
   const actors = await startActors({ dir, apps, env: { ...env }, ports })
   try {
     const urls = { gateways: [`http://127.0.0.1:${ports.GATEWAY_PORT}`], queries: [`http://127.0.0.1:${ports.QUERY_HTTP_PORT}`] }
-    const load = startLoad({ ...urls, clients, seed, queued: queuedOfHundred, batched: batchedOfHundred })
+    const load = startLoad({ ...urls, clients, seed, queued: queuedOfHundred, batched: batchedOfHundred, lending: lendingOfHundred })
+    const watching = startWatchers({ address: `127.0.0.1:${ports.QUERY_GRPC_PORT}`, MONGO_URL: env.MONGO_URL, count: watchers, seed })
     const all = [ports.GATEWAY_PORT, ports.QUERY_HTTP_PORT, ports.PROJECTOR_PORT, ports.PROJECTOR_2_PORT, ports.RELAY_PORT]
     const begun = Date.now()
     const say = (line: string) => console.log(`${((Date.now() - begun) / 1000).toFixed(1).padStart(6)} s  ${line}`)
@@ -56,13 +62,25 @@ async function run ({ seconds, seed, brokers, dir, bug, keep }: Options): Promis
     await actors.heal()
     await setTimeout(1000) // commands meet healthy servers again
     const record = await load.stop()
-    const settled = await untilSettled({ ...ports, all }, healed, say)
-    const verdict = await check(env, record, settled, urls.queries[0]!)
-    console.log(`\n${verdictTable({ seed, seconds, brokers, chaos: told, record, settled, verdict })}`)
+    const settled = await untilSettled({ ...ports, all, due: async () => await due(env.POSTGRES_URL) }, healed, say)
+    const watched = await watching.stop()
+    const verdict = await check(env, record, settled, urls.queries[0]!, watched)
+    console.log(`\n${verdictTable({ seed, seconds, brokers, chaos: told, record, watched, settled, verdict })}`)
     return verdict.every(({ count }) => count === 0)
   } finally {
     await actors.stop()
     await down({ dir, purge: !keep })
+  }
+}
+
+/** How many events processes have still to react to. */
+async function due (url: string): Promise<number> {
+  const db = connect(url, 1)
+  try {
+    const { rows } = await sql<{ left: number }>`select count(*) as left from process_events`.execute(db)
+    return rows[0]!.left
+  } finally {
+    await db.destroy()
   }
 }
 

@@ -1,5 +1,5 @@
-/** The projector with one more read model, which no later event can mend: for each book, how many events and which versions it has seen. */
-import { projection, update, type Module } from '@bifold/cqrs'
+/** The projector with one more read model, which no later event can mend: for each aggregate, how many events and which versions it has seen. */
+import { eventTypesOf, projection, update, type Module, type Recorded } from '@bifold/cqrs'
 import kafka from '@bifold/kafka'
 import { modules } from '@bifold/modules'
 import mongo from '@bifold/mongo'
@@ -7,10 +7,9 @@ import projections from '@bifold/projections'
 import { loadConfig, serve, setting } from '@bifold/service'
 
 interface Count { readonly _id: string, readonly events: number, readonly versions: number }
-interface Event { readonly type: 'BookAdded' | 'BookRevised' | 'BookWithdrawn', readonly data: unknown }
 
-const count = ({ id, version }: { id: string, version: number }) => update<Count>(id, { inc: { events: 1, versions: version } })
-const counts = projection<Event, Count>({ collection: 'counts', indexes: [], on: { BookAdded: count, BookRevised: count, BookWithdrawn: count } })
+const count = ({ id, version }: Recorded) => update<Count>(id, { inc: { events: 1, versions: version } })
+const counts = projection<Recorded, Count>({ collection: 'counts', indexes: [], on: Object.fromEntries([...eventTypesOf(modules)].map(type => [type, count])) })
 
 const [books, ...others] = modules as [Module, ...Module[]]
 const counted = [{ ...books, projections: [...books.projections, counts] } as Module, ...others]

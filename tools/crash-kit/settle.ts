@@ -1,8 +1,8 @@
 /** Waits until all apps are ready again and nothing is left to be done. */
 import { setTimeout } from 'node:timers/promises'
 
-/** Of all apps that are to be ready, and of those that know how far they are. */
-export interface Settling { readonly all: readonly number[], readonly RELAY_PORT: number, readonly PROJECTOR_PORT: number }
+/** Of all apps that are to be ready, and of those that know how far they are; and, where processes react to events, how many are left for them. */
+export interface Settling { readonly all: readonly number[], readonly RELAY_PORT: number, readonly PROJECTOR_PORT: number, readonly due?: () => Promise<number> }
 
 const settleMs = 60_000 // twice what a recovery may take: what was written while a server was down has to be done, too
 const pollMs = 200
@@ -39,8 +39,10 @@ export async function whyNotReady ({ all }: Pick<Settling, 'all'>): Promise<stri
   return reasons.join(' ').trim()
 }
 
-/** How many events the relay and the projector are behind, if they are. */
-async function lag ({ RELAY_PORT, PROJECTOR_PORT }: Settling): Promise<string> {
+/** How many events the processes, the relay and the projector are behind, if they are: in this order, since each makes work for the next. */
+async function lag ({ RELAY_PORT, PROJECTOR_PORT, due }: Settling): Promise<string> {
+  const left = await due?.() ?? 0
+  if (left > 0) return `processes have to react to ${left} events`
   const [relay, projector] = [await figure(RELAY_PORT, 'bifold_relay_lag_events'), await figure(PROJECTOR_PORT, 'bifold_projector_lag_events')]
   return relay === 0 && projector === 0 ? '' : `the relay is ${relay} events behind, the projector ${projector}`
 }

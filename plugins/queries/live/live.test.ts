@@ -141,6 +141,19 @@ t.test('a resume token goes on without gap or double, at another service, over a
   t.same(one.faults, [])
 })
 
+t.test('a read model that is not there yet is called so, and may be asked for again', async t => {
+  const { settings, collection } = await setting(t, [book(1)])
+  const { rpc } = await service(t, settings)
+  await collection.drop()
+  const early = watching(t, rpc)
+  await until(async () => early.ended !== undefined, 'the refusal')
+  t.match(early.ended, { code: status.UNAVAILABLE })
+  t.same(early.ended!.metadata.get('error-code'), ['READ_MODEL_NOT_READY'])
+  await collection.insertOne(book(2))
+  const later = watching(t, rpc)
+  await until(async () => titles(later).includes('Book 2'), 'the snapshot')
+})
+
 t.test('a forged token, and one of another filter, are refused', async t => {
   const { settings } = await setting(t, [book(1)])
   const { rpc } = await service(t, settings)

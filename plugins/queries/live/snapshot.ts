@@ -27,14 +27,14 @@ export async function * readSnapshot (db: Db, collection: string, where: Readonl
     try {
       const cursor = db.collection(collection).find(where, { session, readConcern: { level: 'snapshot' }, projection: { _message: 0 }, batchSize, maxTimeMS: timeMs, raw: true, signal })
       const some = await cursor.hasNext()
-      const time = (session as unknown as { snapshotTime: Timestamp }).snapshotTime
-      if (time.lessThan(gone)) {
+      if (!some && (await missing(db, [collection])).length > 0) throw new ReadModelNotReady(collection)
+      const time = (session as unknown as { snapshotTime?: Timestamp }).snapshotTime // none if the collection was not there, which it may be by now
+      if (time === undefined || time.lessThan(gone)) {
         await cursor.close()
         if (tries === triesMax) throw new Unavailable('MongoDB')
         await setTimeout(againMs)
         continue
       }
-      if (!some && (await missing(db, [collection])).length > 0) throw new ReadModelNotReady(collection)
       let [documents, bytes]: [Document[], number] = [[], 0]
       for await (const raw of cursor as unknown as AsyncIterable<Uint8Array>) {
         documents.push(BSON.deserialize(raw))
