@@ -49,7 +49,7 @@ const nameOf = (set: readonly string[]): string => set.length === 1 ? set[0]! : 
 
 async function rebuilt ({ env }: Stores, set: readonly string[]): Promise<Rebuilt> {
   const begun = performance.now()
-  const { stdout } = await execa(process.execPath, ['tools/rebuild.ts', ...set], { env })
+  const { stdout } = await execa('npm', ['run', 'rebuild', '--', ...set], { env })
   const [, rate] = rateOf.exec(stdout) ?? []
   if (rate === undefined) throw new Error(`The rebuild did not tell its rate: ${stdout}`)
   return { perSecond: Number(rate.replaceAll(',', '')), seconds: (performance.now() - begun) / 1000 }
