@@ -1,14 +1,16 @@
 /** The exchange of two collections, whatever becomes of it, and the removal of the old one. */
+import { setTimeout } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { MongoClient } from 'mongodb'
 import { projection, type AnyProjection } from '@bifold/cqrs'
-import { stores } from '@bifold/test'
+import { servers, stores } from '@bifold/test'
+import { readEnv } from '@bifold/stack'
 import { nameToKeep, removeOld, takePlace } from './grace.ts'
 
 const counts: AnyProjection = projection<any, any>({ collection: 'counts', indexes: [], on: {} })
 
-async function mongo (t: Test, options = '') {
-  const client = await MongoClient.connect(`${(await stores(t)).MONGO_URL}${options}`)
+async function mongo (t: Test, options = '', url?: string) {
+  const client = await MongoClient.connect(`${url ?? (await stores(t)).MONGO_URL}${options}`)
   t.teardown(async () => await client.close())
   const db = client.db()
   const make = async (...names: readonly string[]) => { for (const name of names) await db.collection(name).insertOne({ of: name }) }
@@ -71,4 +73,48 @@ t.test('only what was kept for long enough is removed', async t => {
   await make('counts', due, early, ...others)
   await removeOld(db, [counts], 10 * 60_000)
   t.same(Object.keys(await shown()).sort(), ['counts', early, ...others].sort())
+})
+
+t.test("a stranger's open transaction holds up the exchange, which holds up nobody", async t => {
+  const { POSTGRES_URL, KAFKA_BROKERS } = await stores(t)
+  const own = await servers(t, { given: { POSTGRES_URL, KAFKA_BROKERS } }) // on that of all tests it would be in the way of others
+  const { db, make, shown } = await mongo(t, '', (await readEnv(own.dir))!.MONGO_URL)
+  const others = db.client.db('of_a_stranger')
+  await others.collection('others').insertOne({ of: 'nobody' })
+  const session = db.client.startSession()
+  t.teardown(async () => await session.endSession())
+  session.startTransaction()
+  await others.collection('others').updateOne({}, { $set: { of: 'a stranger' } }, { session })
+  await make('counts', 'next')
+  const end = new AbortController()
+  let slowest = 0
+  const reading = (async () => {
+    while (!end.signal.aborted) {
+      const begun = performance.now()
+      await db.collection('counts').findOne()
+      slowest = Math.max(slowest, performance.now() - begun)
+    }
+  })()
+  const placed = await takePlace(db, 'next', 'counts', await nameToKeep(db, 'counts'))
+  end.abort()
+  await reading
+  t.equal(placed, undefined, 'it has taken the place in the way that needs no lock of the whole server')
+  t.same(await shown(), { counts: ['next'] })
+  t.ok(slowest < 10_000, `a read took ${slowest} ms, and not the minute that MongoDB gives a transaction`)
+  await session.abortTransaction()
+})
+
+t.test("a stranger's transaction that ends soon is waited for, and the one before is kept", async t => {
+  const { db, make, shown } = await mongo(t)
+  await make('counts', 'next', 'others')
+  const session = db.client.startSession()
+  t.teardown(async () => await session.endSession())
+  session.startTransaction()
+  await db.collection('others').updateOne({}, { $set: { of: 'a stranger' } }, { session })
+  const old = await nameToKeep(db, 'counts')
+  const placing = takePlace(db, 'next', 'counts', old)
+  await setTimeout(700)
+  await session.commitTransaction()
+  t.equal(await placing, old)
+  t.same(await shown(), { counts: ['next'], [old!]: ['counts'], others: ['a stranger'] })
 })

@@ -1,9 +1,15 @@
 /** The read model that another has taken the place of: kept for a grace under a name that carries the time, and then removed. */
 import { MongoServerError, type Db } from 'mongodb'
+import pRetry from 'p-retry'
 import type { AnyProjection } from '@bifold/cqrs'
 import { isOutage } from '@bifold/mongo'
 
 export const graceMs = 10 * 60_000 // long enough to see that the new one is wrong and to look what the old one had; short enough that nobody needs the room for both
+
+const lockMsMax = 200 // a renaming takes some 10 ms; everybody else waits no longer than this
+const pauseMs = 200 // in which they go on
+const retriesMax = 5 // 2 s: the live one stands still meanwhile, and so do those that are rebuilt with it
+const maxTimeExpired = 50
 
 export const isThere = async (db: Db, name: string): Promise<boolean> => await db.listCollections({ name }, { nameOnly: true }).hasNext()
 
@@ -31,16 +37,26 @@ export async function nameToKeep (db: Db, collection: string): Promise<string | 
 export async function takePlace (db: Db, next: string, live: string, old: string | undefined): Promise<string | undefined> {
   if (old !== undefined) {
     try {
-      await exchange(db, next, live, old)
+      await atAMoment(async () => await exchange(db, next, live, old))
       return old
     } catch (error) {
-      // It may not do this, or its server has no such command: each says so in its own way.
+      // It may not do this, its server has no such command, or somebody's transaction is in the way: each says so in its own way.
       if (!(error instanceof MongoServerError) || isOutage(error)) throw error
+      await db.collection<{ _id: string }>(next).deleteOne({ _id: old }) // the fence, if it was broken off behind that
     }
   }
-  await db.renameCollection(next, live, { dropTarget: true })
+  await atAMoment(async () => await db.renameCollection(next, live, { dropTarget: true, maxTimeMS: lockMsMax }))
   return undefined
 }
+
+/**
+ * A rename waits until no transaction is open that has to do with the collection, or, for the exchange, with the server at all; and
+ * all who come later wait for the rename. So it waits for a moment only, lets them pass, and is tried again.
+ */
+const atAMoment = async (rename: () => Promise<unknown>): Promise<unknown> =>
+  await pRetry(rename, { retries: retriesMax, factor: 1, minTimeout: pauseMs, shouldRetry: ({ error }) => isExpired(error) })
+
+const isExpired = (error: unknown): boolean => error instanceof MongoServerError && error.code === maxTimeExpired
 
 /**
  * Two renames under one lock of the server: `applyOps` is what its own tools apply an oplog with. As an oplog may be applied twice,
@@ -50,7 +66,13 @@ async function exchange (db: Db, next: string, live: string, old: string) {
   const full = (name: string) => `${db.databaseName}.${name}`
   const rename = (from: string, to: string) => ({ op: 'c', ns: full('$cmd'), o: { renameCollection: full(from), to: full(to), stayTemp: false } })
   const fence = ['i', 'd'].map(op => ({ op, ns: full(next), o: { _id: old } }))
-  await db.admin().command({ applyOps: [...fence, rename(live, old), rename(next, live)], writeConcern: { w: 'majority' } })
+  try {
+    await db.admin().command({ applyOps: [...fence, rename(live, old), rename(next, live)], maxTimeMS: lockMsMax, writeConcern: { w: 'majority' } })
+  } catch (error) {
+    if (!isExpired(error) || (await isThere(db, live) && await isThere(db, next))) throw error
+    // The time was over in the midst of it, or when it was done.
+    if (await isThere(db, next)) await db.renameCollection(next, live)
+  }
 }
 
 /** Removes what was kept for longer than the grace; what has another name is none of ours. */
