@@ -43,7 +43,7 @@ export interface Environment {
   stores (): Promise<Stores>
   /** Starts an app (`gateway`) or a contender (`constant`), and waits until it is ready. */
   start (name: string, env?: Readonly<Record<string, string>>): Promise<Contender>
-  /** Stops and removes what a scenario that failed has left behind. */
+  /** Stops and removes what a scenario has left, however it has ended. */
   clear (): Promise<void>
   close (): Promise<void>
 }

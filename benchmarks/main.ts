@@ -20,7 +20,7 @@ import type { Plan, Section } from './scenario.ts'
 
 const scenarios = [writes, keys, bulk, queue, reads, tokens, question, visible, drain, rebuild, growth, watch]
 
-// Three rounds are the least that have a median; a run of all stays under 30 minutes, a quick one under 5.
+// Three rounds are the least that have a median; a run of all stays under 30 minutes, a quick one under 8.
 const plans = { full: { warmupMs: 2000, roundMs: 4000, rounds: 3 }, quick: { warmupMs: 500, roundMs: 800, rounds: 3 } } satisfies Record<string, Plan>
 
 interface Options { quick?: boolean, publish?: boolean, out: string }

@@ -12,20 +12,26 @@ export async function pipelineOf (env: Environment, stores: Stores): Promise<Pip
   return { gateway: gateway!, relay: relay!, projector: projector!, query: query! }
 }
 
+const relayLag = async (relay: Contender) => await relay.metric('bifold_relay_lag_events')
+
 /** Waits until each committed event is in the read models. */
 export async function untilDrained ({ relay, projector }: Pick<Pipeline, 'relay' | 'projector'>): Promise<void> {
-  const end = Date.now() + drainMs
-  for (let quiet = 0; quiet < 3;) { // the two lags are read one after the other: an event may be between them
-    const lag = await relay.metric('bifold_relay_lag_events') + await projector.metric('bifold_projector_lag_events')
-    quiet = lag === 0 ? quiet + 1 : 0
-    if (Date.now() > end) throw new Error(`The backlog of ${lag} events was not done within ${drainMs / 1000} s`)
-    await setTimeout(50)
-  }
+  await untilNone(async () => await relayLag(relay) + await projector.metric('bifold_projector_lag_events'))
 }
 
 /** Waits until each committed event is in Kafka. */
 export async function untilSent (relay: Contender): Promise<void> {
-  await untilDrained({ relay, projector: { metric: async () => 0 } as unknown as Contender })
+  await untilNone(async () => await relayLag(relay))
+}
+
+async function untilNone (lagOf: () => Promise<number>) {
+  const end = Date.now() + drainMs
+  for (let quiet = 0; quiet < 3;) { // two lags are read one after the other: an event may be between them
+    const lag = await lagOf()
+    quiet = lag === 0 ? quiet + 1 : 0
+    if (Date.now() > end) throw new Error(`The backlog of ${lag} events was not done within ${drainMs / 1000} s`)
+    await setTimeout(50)
+  }
 }
 
 const projections = modules.flatMap(({ projections }) => projections)

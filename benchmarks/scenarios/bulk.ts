@@ -20,8 +20,6 @@ export const bulk: Scenario = {
       { name: `lines of ${batches} batches`, run: async durationMs => await runBulk({ url: gateway.url, path: '/books:batch', lines, connections: batches, durationMs }) },
       { name: 'lines of one batch', run: async durationMs => await runBulk({ url: gateway.url, path: '/books:batch', lines, connections: 1, durationMs }) }
     ], bench)
-    await gateway.stop()
-    await stores.remove()
     const [single, many, one] = measured.map(({ perSecond }) => perSecond.median) as [number, number, number]
     return {
       scenario: 'bulk',

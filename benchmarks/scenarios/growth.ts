@@ -35,8 +35,6 @@ export const growth: Scenario = {
     const named = (index: number) => `${number(libraries[index]!.size)} books`
     const reads = await compare(apps.map(({ query }, index) => ({ name: named(index), run: async durationMs => await runGrpc({ ...getBook(query, libraries[index]!.ids), concurrency, connections: 2, durationMs }) })), { ...bench, say: text => say(`reads: ${text}`) })
     const writes = await compare(apps.map(({ gateway }, index) => ({ name: named(index), run: async durationMs => await runHttp({ url: gateway.url, requests: addBooks, connections, durationMs }) })), { ...bench, say: text => say(`writes: ${text}`) })
-    await Promise.all(apps.flatMap(({ gateway, query }) => [gateway.stop(), query.stop()]))
-    await Promise.all(libraries.map(async ({ stores }) => await stores.remove()))
     return section(libraries, writes, reads)
   }
 }

@@ -22,8 +22,6 @@ export const keys: Scenario = {
       runner('without a key', 'x-nothing'),
       runner('with an Idempotency-Key', 'idempotency-key')
     ], { ...bench, plan: { ...plan, rounds: plan.rounds * roundsTimes } })
-    await gateway.stop()
-    await stores.remove()
     const [without, keyed] = measured.map(({ perSecond }) => perSecond.median) as [number, number]
     return {
       scenario: 'keys',

@@ -36,8 +36,6 @@ export const question: Scenario = {
         runner('Bifold', pipeline.gateway.url, pipeline.query.url, ids.split, async () => await untilDrained(pipeline))
       ], { ...bench, say: text => say(`${name}: ${text}`) }))
     }
-    await Promise.all([monolith, joins, ...Object.values(pipeline)].map(async contender => await contender.stop()))
-    await Promise.all([plain, joined, split].map(async stores => await stores.remove()))
     const of = (mix: string, index: number) => outcomes.get(mix)![index]!.perSecond.median
     return {
       scenario: 'question',

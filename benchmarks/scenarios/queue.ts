@@ -29,9 +29,7 @@ export const queue: Scenario = {
       { name: 'accepted with 202', run: accept, settle: backlog.workedOff },
       { name: 'accepted, and done', run: async durationMs => await backlog.done(async () => await accept(durationMs)) }
     ], bench)
-    await gateway.stop()
     await backlog.close()
-    await stores.remove()
     const [direct, accepted, done] = measured.map(({ perSecond }) => perSecond.median) as [number, number, number]
     return {
       scenario: 'queue',

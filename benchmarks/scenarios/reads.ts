@@ -26,8 +26,6 @@ export const reads: Scenario = {
       grpc('coalesced gRPC', contenders.query),
       { name: 'coalesced HTTP', run: async durationMs => await metered(load, 'coalesced HTTP', contenders.query, async () => await runHttp({ url: contenders.query.url, requests, connections: concurrency / 2, durationMs })) }
     ], bench)
-    await Promise.all(Object.values(contenders).map(async contender => await contender.stop()))
-    await stores.remove()
     const [constant, findOne, coalesced] = measured.map(({ perSecond }) => perSecond.median) as [number, number, number]
     return {
       scenario: 'reads',

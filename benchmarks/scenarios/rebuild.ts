@@ -3,7 +3,7 @@ import { execa } from 'execa'
 import type { Stores } from '../environment.ts'
 import { allReadModels, ofBooks, untilSent } from '../pipeline.ts'
 import { addCommitted, reviseCommitted } from '../seed.ts'
-import { number, spreadOf, tenth, whole, type Scenario, type Spread } from '../scenario.ts'
+import { number, spreadOf, tenth, whole, type Scenario } from '../scenario.ts'
 
 const rateOf = /([\d,]+) events\/s while reading them/
 
@@ -19,17 +19,14 @@ export const rebuild: Scenario = {
     await reviseCommitted(stores, await addCommitted(stores, books), 1)
     const relay = await env.start('relay', stores.env) // a rebuild is done when what the relay has not sent yet is on the topic
     await untilSent(relay)
-    const sets = [...ofBooks.map(name => [name]), allReadModels]
-    const runs = sets.map((): Rebuilt[] => [])
+    const runs = [...ofBooks.map(name => [name]), allReadModels].map(set => ({ name: set.length === 1 ? set[0]! : `all ${set.length} at once`, set, rebuilt: [] as Rebuilt[] }))
     for (let round = 1; round <= plan.rounds; round++) {
-      for (const [index, set] of sets.entries()) {
-        say(`round ${round} of ${plan.rounds}: ${nameOf(set)}`)
-        runs[index]!.push(await rebuilt(stores, set))
+      for (const { name, set, rebuilt } of runs) {
+        say(`round ${round} of ${plan.rounds}: ${name}`)
+        rebuilt.push(await once(stores, set))
       }
     }
-    await relay.stop()
-    await stores.remove()
-    const rates = sets.map((set, index): { set: readonly string[], rate: Spread, seconds: Spread } => ({ set, rate: spreadOf(runs[index]!.map(({ perSecond }) => perSecond)), seconds: spreadOf(runs[index]!.map(({ seconds }) => seconds)) }))
+    const rates = runs.map(({ name, rebuilt }) => ({ name, rate: spreadOf(rebuilt.map(({ perSecond }) => perSecond)), seconds: spreadOf(rebuilt.map(({ seconds }) => seconds)) }))
     const [first, last] = [rates[0]!, rates.at(-1)!]
     return {
       scenario: 'rebuild',
@@ -37,17 +34,15 @@ export const rebuild: Scenario = {
       sentence: `From ${number(events)} events, half of them revisions, the catalogue is rebuilt at ${number(whole(first.rate.median))} events/s, all ${allReadModels.length} read models at once at ${number(whole(last.rate.median))}; with the start of the process, the indexes and the switch that takes ${tenth(first.seconds.median)} and ${tenth(last.seconds.median)} s.`,
       tables: [{
         columns: [`${number(events)} events`, 'events/s while reading them (median)', 'lowest', 'highest', 's in all (median)'],
-        rows: rates.map(({ set, rate: { median, min, max }, seconds }) => [nameOf(set), whole(median), whole(min), whole(max), tenth(seconds.median)])
+        rows: rates.map(({ name, rate: { median, min, max }, seconds }) => [name, whole(median), whole(min), whole(max), tenth(seconds.median)])
       }],
-      charts: [{ kind: 'bars', title: `Rebuilt from ${number(events)} events`, unit: 'events/s', bars: rates.map(({ set, rate }) => ({ name: nameOf(set), value: whole(rate.median) })) }],
-      goals: [{ what: `rebuild of ${nameOf(first.set)}`, asked: 50_000, sense: 'at least', measured: whole(first.rate.median), unit: ' events/s' }]
+      charts: [{ kind: 'bars', title: `Rebuilt from ${number(events)} events`, unit: 'events/s', bars: rates.map(({ name, rate }) => ({ name, value: whole(rate.median) })) }],
+      goals: [{ what: `rebuild of ${first.name}`, asked: 50_000, sense: 'at least', measured: whole(first.rate.median), unit: ' events/s' }]
     }
   }
 }
 
-const nameOf = (set: readonly string[]): string => set.length === 1 ? set[0]! : `all ${set.length} at once`
-
-async function rebuilt ({ env }: Stores, set: readonly string[]): Promise<Rebuilt> {
+async function once ({ env }: Stores, set: readonly string[]): Promise<Rebuilt> {
   const begun = performance.now()
   const { stdout } = await execa('npm', ['run', 'rebuild', '--', ...set], { env })
   const [, rate] = rateOf.exec(stdout) ?? []

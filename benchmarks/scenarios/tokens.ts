@@ -80,7 +80,5 @@ async function writeThenRead ({ env, plan, say }: Bench) {
   say('a command and then a read')
   await measure(plan.roundMs * plan.rounds, true)
   await Promise.all([gateway.close(), query.close()])
-  await Promise.all(Object.values(pipeline).map(async contender => await contender.stop()))
-  await stores.remove()
   return { answered, seen, stale }
 }

@@ -38,8 +38,6 @@ export const visible: Scenario = {
     const alone = { ...pipeline, projector: await env.start('projector', { ...stores.env, READ_MODELS: catalogue }) }
     const [ofCatalogue] = await atRates(bench, alone, [rates[0]!])
     const lagOfCatalogue = await sustain(bench, alone, [catalogue])
-    await Promise.all(Object.values(alone).map(async contender => await contender.stop()))
-    await stores.remove()
     const at100 = latenciesOf(outcomes[0]!.visible)
     return {
       scenario: 'visible',

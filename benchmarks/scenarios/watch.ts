@@ -52,8 +52,6 @@ export const watch: Scenario = {
     const ended = crowd.ended()
     crowd.close()
     for (const { close } of readers) close()
-    await query.stop()
-    await stores.remove()
     const { p50, p99, p999 } = latenciesOf(delay)
     return {
       scenario: 'watch',

@@ -25,8 +25,6 @@ export const writes: Scenario = {
       runner('group commit', gateway.url),
       runner('group commit, whole pipeline', pipeline.gateway.url, async () => await untilDrained(pipeline))
     ], bench)
-    await Promise.all([empty, oneByOne, gateway, ...Object.values(pipeline)].map(async contender => await contender.stop()))
-    await Promise.all([alone, grouped, piped].map(async stores => await stores.remove()))
     return section(measured.map(({ perSecond }) => perSecond.median) as [number, number, number, number], {
       scenario: 'writes',
       title: 'Writes: POST /books',

@@ -5,7 +5,7 @@ import type { FastifyInstance } from 'fastify'
 import { healthOf } from '@bifold/service'
 import './closed.ts'
 
-export { isOutage } from './outage.ts'
+export { isOutage, isTimeUp } from './outage.ts'
 
 export interface MongoOptions { url: string, connectionsMax?: number }
 

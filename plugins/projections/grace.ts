@@ -2,14 +2,13 @@
 import { MongoServerError, type Db } from 'mongodb'
 import pRetry from 'p-retry'
 import type { AnyProjection } from '@bifold/cqrs'
-import { isOutage } from '@bifold/mongo'
+import { isOutage, isTimeUp } from '@bifold/mongo'
 
 export const graceMs = 10 * 60_000 // long enough to see that the new one is wrong and to look what the old one had; short enough that nobody needs the room for both
 
 const lockMsMax = 200 // a renaming takes some 10 ms; everybody else waits no longer than this
 const pauseMs = 200 // in which they go on
 const retriesMax = 5 // 2 s: the live one stands still meanwhile, and so do those that are rebuilt with it
-const maxTimeExpired = 50
 
 export const isThere = async (db: Db, name: string): Promise<boolean> => await db.listCollections({ name }, { nameOnly: true }).hasNext()
 
@@ -54,9 +53,7 @@ export async function takePlace (db: Db, next: string, live: string, old: string
  * all who come later wait for the rename. So it waits for a moment only, lets them pass, and is tried again.
  */
 const atAMoment = async (rename: () => Promise<unknown>): Promise<unknown> =>
-  await pRetry(rename, { retries: retriesMax, factor: 1, minTimeout: pauseMs, shouldRetry: ({ error }) => isExpired(error) })
-
-const isExpired = (error: unknown): boolean => error instanceof MongoServerError && error.code === maxTimeExpired
+  await pRetry(rename, { retries: retriesMax, factor: 1, minTimeout: pauseMs, shouldRetry: ({ error }) => isTimeUp(error) })
 
 /**
  * Two renames under one lock of the server: `applyOps` is what its own tools apply an oplog with. As an oplog may be applied twice,
@@ -69,9 +66,10 @@ async function exchange (db: Db, next: string, live: string, old: string) {
   try {
     await db.admin().command({ applyOps: [...fence, rename(live, old), rename(next, live)], maxTimeMS: lockMsMax, writeConcern: { w: 'majority' } })
   } catch (error) {
-    if (!isExpired(error) || (await isThere(db, live) && await isThere(db, next))) throw error
-    // The time was over in the midst of it, or when it was done.
-    if (await isThere(db, next)) await db.renameCollection(next, live)
+    if (!isTimeUp(error)) throw error
+    if (!await isThere(db, next)) return // it was done, and the time was over then
+    if (await isThere(db, live)) throw error
+    await db.renameCollection(next, live) // it was over in the midst of it
   }
 }
 

@@ -1,7 +1,9 @@
 /** A call as the readers see it, and what a failed read means to its caller. */
-import { MongoServerError } from 'mongodb'
 import { DeadlineExceeded, Unavailable } from '@bifold/cqrs'
-import { isOutage } from '@bifold/mongo'
+import { isOutage, isTimeUp } from '@bifold/mongo'
+
+/** How long a caller waits who sets no deadline: longer than any healthy answer takes. */
+export const deadlineMs = 5000
 
 export interface Call {
   /** Until when it waits, in milliseconds since 1970. */
@@ -14,10 +16,8 @@ export interface Call {
   onEnd (listener: () => void): void
 }
 
-const maxTimeExpired = 50
-
 /** The error to answer with. */
 export function outcomeOf (error: unknown): unknown {
-  if (error instanceof MongoServerError && error.code === maxTimeExpired) return new DeadlineExceeded()
+  if (isTimeUp(error)) return new DeadlineExceeded()
   return isOutage(error) ? Object.assign(new Unavailable('MongoDB'), { cause: error }) : error
 }

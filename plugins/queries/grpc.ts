@@ -3,10 +3,9 @@ import type { Metadata, ServerUnaryCall, ServerWritableStream, ServiceDefinition
 import type { FastifyBaseLogger } from 'fastify'
 import { BadRequest, Cancelled, isDomainError, type Service } from '@bifold/cqrs'
 import type { Answer } from './answer.ts'
+import { deadlineMs } from './call.ts'
 import type { Format, Watch } from './live/index.ts'
 import { statusOf } from './status.ts'
-
-const deadlineMs = 5000 // for a caller that sets none: longer than any healthy answer takes
 
 /** The service as grpc-js takes it, made from what ts-proto generated. */
 export function serviceDefinition ({ fullName, methods }: Service): ServiceDefinition {

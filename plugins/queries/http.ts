@@ -4,9 +4,7 @@ import type { FastifyReply, FastifyRequest, RouteOptions } from 'fastify'
 import { camelCase, invalidInput, type Module } from '@bifold/cqrs'
 import { responses } from '@bifold/openapi'
 import type { Answer } from './answer.ts'
-import type { Call } from './call.ts'
-
-const deadlineMs = 5000 // as for gRPC
+import { deadlineMs, type Call } from './call.ts'
 
 export const tokenHeader = {
   'consistency-token': Type.Optional(Type.String({ description: 'From the answer to a command: the read waits until it shows that command. Several are separated by commas' }))

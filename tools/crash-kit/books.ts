@@ -1,6 +1,6 @@
 /** The books in the load: added, alone and in batches, revised and withdrawn. */
 import { randomUUID } from 'node:crypto'
-import { advance, chance, check, command, goesOn, read, rest, send, type Client, type Reply } from './client.ts'
+import { advance, chance, command, expect, goesOn, read, rest, send, type Client, type Reply } from './client.ts'
 
 export interface Book { readonly id: string, version: number, seen: number, withdrawn: boolean }
 
@@ -32,7 +32,7 @@ async function add (self: Client, own: Book[]) {
 }
 
 function added (self: Client, { id, version }: { id: string, version: number }): Book {
-  check(self, version === 1, `a new book has version ${version}`)
+  expect(self, version === 1, `a new book has version ${version}`)
   return { id, version: 1, seen: 0, withdrawn: false }
 }
 

@@ -44,13 +44,13 @@ export const attemptMs = 10_000 // a paused gateway is given up, and asked again
 const giveUpMs = 60_000 // after the end everything runs again: who is not answered then never will be
 const againMs = [20, 300] as const
 
-export function check ({ record }: Client, right: boolean, otherwise: string) {
+export function expect ({ record }: Client, right: boolean, otherwise: string) {
   if (!right) record.wrong.push(otherwise)
 }
 
 /** Takes the version of an answer to a command of the only writer: the next one, or, where somebody else may write too, a later one. */
 export function advance (self: Client, of: { readonly id: string, version: number }, { version }: { version: number }, others = 0) {
-  check(self, version > of.version && version <= of.version + 1 + others, `${of.id} was at ${of.version}, and what its only writer did is version ${version}`)
+  expect(self, version > of.version && version <= of.version + 1 + others, `${of.id} was at ${of.version}, and what its only writer did is version ${version}`)
   of.version = version
 }
 
@@ -74,13 +74,13 @@ export async function command (self: Client, kind: Kind, path: string, body?: ob
       const { status, body: answer } = sent.status === 202 ? await outcome(self, sent.body.command!) : sent
       if (status < 300) {
         const { id, version } = answer
-        check(self, must.length === 0, `${kind} ${id} was done, and is to be refused with ${must.join(' or ')}`)
+        expect(self, must.length === 0, `${kind} ${id} was done, and is to be refused with ${must.join(' or ')}`)
         record.answered.push({ kind, id, version, data: body ?? {} })
         return { id, version }
       }
       if (status < 500) {
         record.refused++
-        check(self, [...must, ...may].includes(answer.code!), `${kind}: ${status} ${JSON.stringify(answer)}`)
+        expect(self, [...must, ...may].includes(answer.code!), `${kind}: ${status} ${JSON.stringify(answer)}`)
         return undefined
       }
       if (status !== 503) record.wrong.push(`${kind}: ${status} ${JSON.stringify(answer)}`)
@@ -114,10 +114,10 @@ export async function read (self: Client, path: string, what: { readonly id: str
   const body = response.body as { version?: number } | undefined
   record.reads++
   if (response.status === 200 && body?.version !== undefined) {
-    check(self, body.version >= what.seen, `${what.id} was read at version ${what.seen}, and then at ${body.version}`)
+    expect(self, body.version >= what.seen, `${what.id} was read at version ${what.seen}, and then at ${body.version}`)
     what.seen = body.version
   } else if (response.status === 404) {
-    check(self, what.seen === 0 || what.withdrawn === true, `${what.id} was read at version ${what.seen}, and then was not there`)
+    expect(self, what.seen === 0 || what.withdrawn === true, `${what.id} was read at version ${what.seen}, and then was not there`)
   }
 }
 

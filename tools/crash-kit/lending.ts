@@ -1,6 +1,6 @@
 /** Lending in the load: members who join, borrow, renew and return, are suspended, and whose books are withdrawn while they have them. */
 import { withdraw, type Book } from './books.ts'
-import { advance, chance, check, command, read, type Client } from './client.ts'
+import { advance, chance, command, expect, read, type Client } from './client.ts'
 
 interface Member { readonly id: string, version: number, seen: number, suspended: boolean, loans: number }
 interface Loan { readonly id: string, version: number, seen: number, renewals: number, readonly member: Member, readonly book: Book }
@@ -30,7 +30,7 @@ export async function lend (self: Client, { members, loans }: Desk, own: readonl
 async function join (self: Client, members: Member[]) {
   const answer = await command(self, 'join', '', { name: `Member ${self.random.between(0, 1e9)}` })
   if (answer === undefined) return
-  check(self, answer.version === 1, `a new member has version ${answer.version}`)
+  expect(self, answer.version === 1, `a new member has version ${answer.version}`)
   members.push({ ...answer, seen: 0, suspended: false, loans: 0 })
   members.splice(0, members.length - membersMax)
 }
@@ -54,8 +54,8 @@ async function borrow (self: Client, loans: Loan[], member: Member, book: Book) 
   ]
   const answer = await command(self, 'borrow', '', { memberId: member.id, bookId: book.id }, { must, may: isShared ? ['LENDING_BOOK_IS_OUT'] : [] })
   if (answer === undefined) return
-  check(self, answer.version === 1, `a new loan has version ${answer.version}`)
-  check(self, !out.has(book), `${book.id} is out twice, the second time as loan ${answer.id}`)
+  expect(self, answer.version === 1, `a new loan has version ${answer.version}`)
+  expect(self, !out.has(book), `${book.id} is out twice, the second time as loan ${answer.id}`)
   out.add(book)
   member.version++
   member.loans++

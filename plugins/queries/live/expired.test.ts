@@ -14,9 +14,10 @@ const document = { data: Buffer.alloc(16_000_000) } // as large as there are: 70
 const pauseMs = 500 // MongoDB lets go of what is older than its last checkpoint, of which it makes one a minute
 
 t.test('it has expired, and the client begins anew with a snapshot', async t => {
-  const { POSTGRES_URL, KAFKA_BROKERS, ...others } = await stores(t)
+  const shared = await stores(t)
+  const { POSTGRES_URL, KAFKA_BROKERS } = shared
   const own = await servers(t, { given: { POSTGRES_URL, KAFKA_BROKERS } }) // what is written here would drive out what others need
-  const settings = { ...others, POSTGRES_URL, KAFKA_BROKERS, MONGO_URL: (await readEnv(own.dir))!.MONGO_URL }
+  const settings = { ...shared, MONGO_URL: (await readEnv(own.dir))!.MONGO_URL }
   await emptyReadModels(settings)
   const mongo = await MongoClient.connect(settings.MONGO_URL)
   t.teardown(async () => await mongo.close())

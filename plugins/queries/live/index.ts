@@ -1,7 +1,7 @@
 /** The queries that are watched, of all modules in one process: what each is told, and the bounds that they share. */
 import { compiler, fieldErrors, invalidInput, TooManyWatchers, WatcherTooSlow, type AnyWatch, type Message, type Module, type News } from '@bifold/cqrs'
 import type { Db, Document } from 'mongodb'
-import type { Call } from '../call.ts'
+import { deadlineMs, type Call } from '../call.ts'
 import { makeHub, type Hub } from './hub.ts'
 import { matcher } from './pending.ts'
 import { makeSinks, type Outlet } from './sink.ts'
@@ -38,7 +38,6 @@ export interface Watches {
 }
 
 const watchersMax = 2000 // of one process; an idle one takes some 30 KB with its stream
-const tokensMs = 5000 // for what tokens name, as for a read that sets no deadline
 const turnsMax = 10 // snapshots and stretches that were missed, read at once; each has a connection
 
 /** @param db over connections that nobody else takes: one for each read model, and one for each turn */
@@ -68,7 +67,7 @@ export function makeWatches (db: Db): Watches {
         const sink = sinkOf(outlet)
         count++
         try {
-          await reached(tokens, { deadline: Date.now() + tokensMs, onEnd: listener => signal.addEventListener('abort', listener, { once: true }) })
+          await reached(tokens, { deadline: Date.now() + deadlineMs, onEnd: listener => signal.addEventListener('abort', listener, { once: true }) })
           return await watch({ hub: hubOf(view), subject, sink, signal, turn }, String((request as Record<string, unknown>)[resumeField]))
         } catch (error) {
           if (error instanceof WatcherTooSlow) tooSlow++
