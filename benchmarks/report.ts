@@ -27,7 +27,7 @@ const goalTable = (goals: readonly Goal[]): Table => ({ columns: ['goal', 'asked
 const factTable = (title: string, facts: Readonly<Record<string, string>>): Table => ({ columns: [title, ''], rows: Object.entries(facts) })
 const shown = (cell: string | number) => typeof cell === 'number' ? cell.toLocaleString('en-US') : cell
 
-const onWhat = ({ date, commit, seconds }: Report) => `Made by \`npm run bench\` on ${date} UTC, at commit ${commit}, in ${Math.round(seconds / 60)} minutes. Every contender was warmed up and measured in turn in the same run; what is given is the median of the rounds.`
+const onWhat = ({ date, commit, seconds }: Report) => `Made by \`npm run bench\` on ${date} UTC, at commit ${commit}, in ${Math.round(seconds / 60)} minutes. Every contender was warmed up and measured in turn in the same run; what is given is the median of the rounds, and of the ratios round by round.`
 
 /** As plain text for a terminal: the sentences, then the goals. */
 export function told (report: Report): string {

@@ -53,6 +53,8 @@ export interface Measured {
   readonly name: string
   /** Of the rounds: the median, the lowest and the highest. */
   readonly perSecond: Spread
+  /** Per second, in each round. */
+  readonly rounds: readonly number[]
   readonly latencyMs: Latencies
   readonly errors: number
 }
@@ -65,7 +67,7 @@ export function spreadOf (values: readonly number[]): Spread {
   return { median: sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2, min: sorted[0]!, max: sorted.at(-1)! }
 }
 
-/** Measures each contender once a round, in turn, so that what slows the machine down slows all of them. */
+/** Measures each contender once a round, to and fro, so that what slows the machine down slows all of them. */
 export async function compare (runners: readonly Runner[], { say, plan: { warmupMs, roundMs, rounds } }: Bench): Promise<Measured[]> {
   for (const { name, run, settle } of runners) {
     say(`${name}: warming up`)
@@ -74,7 +76,7 @@ export async function compare (runners: readonly Runner[], { say, plan: { warmup
   }
   const results = new Map<string, Result[]>(runners.map(({ name }) => [name, []]))
   for (let round = 1; round <= rounds; round++) {
-    for (const { name, run, settle } of runners) {
+    for (const { name, run, settle } of round % 2 === 1 ? runners : runners.toReversed()) {
       say(`${name}: round ${round} of ${rounds}`)
       results.get(name)!.push(await run(roundMs))
       await settle?.()
@@ -83,6 +85,7 @@ export async function compare (runners: readonly Runner[], { say, plan: { warmup
   return [...results].map(([name, measured]) => ({
     name,
     perSecond: spreadOf(measured.map(({ perSecond }) => perSecond)),
+    rounds: measured.map(({ perSecond }) => perSecond),
     latencyMs: {
       p50: spreadOf(measured.map(({ latencyMs }) => latencyMs.p50)).median,
       p99: spreadOf(measured.map(({ latencyMs }) => latencyMs.p99)).median,
@@ -92,13 +95,18 @@ export async function compare (runners: readonly Runner[], { say, plan: { warmup
   }))
 }
 
+/** How one stands to another: the median of their ratios round by round. A machine that is slow for a while is so for both in a round, and not in the next. */
+export const ratioOf = (one: Measured, other: Measured): number => hundredth(spreadOf(one.rounds.map((perSecond, round) => perSecond / other.rounds[round]!)).median)
+
 /** A table of what was compared, with each one's ratio to the first. */
 export function comparison (measured: readonly Measured[], unit: string): Table {
   const [first] = measured
   return {
     columns: ['', `${unit}/s (median)`, 'lowest', 'highest', `ratio to ${first!.name}`, 'p50 ms', 'p99 ms', 'errors'],
-    rows: measured.map(({ name, perSecond: { median, min, max }, latencyMs: { p50, p99 }, errors }) =>
-      [name, whole(median), whole(min), whole(max), ratio(median, first!.perSecond.median), tenth(p50), tenth(p99), errors])
+    rows: measured.map(one => {
+      const { name, perSecond: { median, min, max }, latencyMs: { p50, p99 }, errors } = one
+      return [name, whole(median), whole(min), whole(max), ratioOf(one, first!), tenth(p50), tenth(p99), errors]
+    })
   }
 }
 
@@ -110,5 +118,5 @@ export const latencyBars = (title: string, measured: readonly Measured[]): Chart
 
 export const whole = (value: number): number => Math.round(value)
 export const tenth = (value: number): number => Math.round(value * 10) / 10
-export const ratio = (a: number, b: number): number => Math.round(a / b * 100) / 100
+export const hundredth = (value: number): number => Math.round(value * 100) / 100
 export const number = (value: number): string => value.toLocaleString('en-US')

@@ -1,7 +1,7 @@
 /** Bulk: what a line of a batch costs, beside a command that is sent alone. */
 import { runBulk } from '../load/bulk.ts'
 import { runHttp } from '../load/http.ts'
-import { bars, comparison, compare, latencyBars, number, ratio, whole, type Scenario } from '../scenario.ts'
+import { bars, comparison, compare, latencyBars, number, ratioOf, whole, type Measured, type Scenario } from '../scenario.ts'
 import { addBooks } from './writes.ts'
 
 const connections = 256 // as for the writes
@@ -20,12 +20,12 @@ export const bulk: Scenario = {
       { name: `lines of ${batches} batches`, run: async durationMs => await runBulk({ url: gateway.url, path: '/books:batch', lines, connections: batches, durationMs }) },
       { name: 'lines of one batch', run: async durationMs => await runBulk({ url: gateway.url, path: '/books:batch', lines, connections: 1, durationMs }) }
     ], bench)
-    const [single, many, one] = measured.map(({ perSecond }) => perSecond.median) as [number, number, number]
+    const [single, many, one] = measured as [Measured, Measured, Measured]
     return {
       scenario: 'bulk',
       title: 'Bulk: POST /books:batch',
-      sentence: `In ${batches} batches, the gateway commits ${number(whole(many))} lines/s, ${ratio(many, single)} times what it commits of single commands; ${ratio(one, single)} times in one, whose lines are executed in their order.`,
-      goals: [{ what: 'lines of batches, times single commands', asked: 2, sense: 'at least', measured: ratio(many, single), unit: '×' }],
+      sentence: `In ${batches} batches, the gateway commits ${number(whole(many.perSecond.median))} lines/s, ${ratioOf(many, single)} times what it commits of single commands; ${ratioOf(one, single)} times in one, whose lines are executed in their order.`,
+      goals: [{ what: 'lines of batches, times single commands', asked: 2, sense: 'at least', measured: ratioOf(many, single), unit: '×' }],
       tables: [comparison(measured, 'commands')],
       charts: [bars('Commands per second', 'commands/s', measured), latencyBars('Latency of a command, at full load; of a line, from when it was written', measured)]
     }

@@ -2,7 +2,7 @@
 import { runGrpc } from '../load/grpc.ts'
 import { runHttp } from '../load/http.ts'
 import { addCommitted } from '../seed.ts'
-import { compare, number, ratio, spreadOf, whole, type Bench, type Goal, type Measured, type Scenario } from '../scenario.ts'
+import { compare, hundredth, number, ratioOf, spreadOf, whole, type Bench, type Goal, type Measured, type Scenario } from '../scenario.ts'
 import { allReadModels } from '../pipeline.ts'
 import { drainBoth, prepare, type Drained } from './drain.ts'
 import { getBook } from './reads.ts'
@@ -59,7 +59,7 @@ function section (libraries: readonly Library[], writes: readonly Measured[], re
     memory: filled.memory
   }))
   const [smallest, largest] = [rows[0]!, rows.at(-1)!]
-  const kept = { writes: ratio(largest.writes, smallest.writes), reads: ratio(largest.reads, smallest.reads), drain: ratio(largest.drain, smallest.drain) }
+  const kept = { writes: ratioOf(writes.at(-1)!, writes[0]!), reads: ratioOf(reads.at(-1)!, reads[0]!), drain: hundredth(largest.drain / smallest.drain) }
   return {
     scenario: 'growth',
     title: 'Growth',

@@ -3,7 +3,7 @@ import { sample } from '../books.ts'
 import { runMixed } from '../load/mixed.ts'
 import { pipelineOf, untilDrained } from '../pipeline.ts'
 import { addCommitted } from '../seed.ts'
-import { bars, comparison, compare, number, ratio, tenth, whole, type Measured, type Runner, type Scenario, type Table } from '../scenario.ts'
+import { bars, comparison, compare, number, ratioOf, tenth, whole, type Measured, type Runner, type Scenario, type Table } from '../scenario.ts'
 
 const mixes = [
   { name: 'writes only', readShare: 0 },
@@ -36,11 +36,11 @@ export const question: Scenario = {
         runner('Bifold', pipeline.gateway.url, pipeline.query.url, ids.split, async () => await untilDrained(pipeline))
       ], { ...bench, say: text => say(`${name}: ${text}`) }))
     }
-    const of = (mix: string, index: number) => outcomes.get(mix)![index]!.perSecond.median
+    const of = (mix: string, index: number) => outcomes.get(mix)![index]!
     return {
       scenario: 'question',
       title: 'The split against one app',
-      sentence: `Against a plain Fastify app on one PostgreSQL table, Bifold does ${mixes.map(({ name }) => `${ratio(of(name, 2), of(name, 0))} times the ${name === 'writes only' ? 'writes' : name === 'reads only' ? 'reads' : `requests at ${name}`}`).join(', ')}, with all four apps and three servers on the same two cores.`,
+      sentence: `Against a plain Fastify app on one PostgreSQL table, Bifold does ${mixes.map(({ name }) => `${ratioOf(of(name, 2), of(name, 0))} times the ${name === 'writes only' ? 'writes' : name === 'reads only' ? 'reads' : `requests at ${name}`}`).join(', ')}, with all four apps and three servers on the same two cores.`,
       tables: [summary(outcomes), ...[...outcomes].map(([name, measured]) => ({ ...comparison(measured, 'requests'), columns: [name, ...comparison(measured, 'requests').columns.slice(1)] }))],
       charts: [...outcomes].map(([name, measured]) => bars(`Requests per second: ${name}`, 'requests/s', measured)),
       goals: []
@@ -54,7 +54,7 @@ function summary (outcomes: ReadonlyMap<string, readonly Measured[]>): Table {
     columns: ['requests/s', ...names, 'Bifold to one table', 'Bifold to joins', 'p99 ms, one table', 'p99 ms, Bifold'],
     rows: [...outcomes].map(([mix, measured]) => {
       const [plain, joins, split] = measured as [Measured, Measured, Measured]
-      return [mix, ...measured.map(({ perSecond }) => number(whole(perSecond.median))), ratio(split.perSecond.median, plain.perSecond.median), ratio(split.perSecond.median, joins.perSecond.median), tenth(plain.latencyMs.p99), tenth(split.latencyMs.p99)]
+      return [mix, ...measured.map(({ perSecond }) => number(whole(perSecond.median))), ratioOf(split, plain), ratioOf(split, joins), tenth(plain.latencyMs.p99), tenth(split.latencyMs.p99)]
     })
   }
 }

@@ -6,7 +6,7 @@ import { sql } from 'kysely'
 import type { Stores } from '../environment.ts'
 import { runHttp } from '../load/http.ts'
 import type { Result } from '../load/result.ts'
-import { bars, comparison, compare, latencyBars, number, ratio, whole, type Scenario } from '../scenario.ts'
+import { bars, comparison, compare, latencyBars, number, ratioOf, whole, type Measured, type Scenario } from '../scenario.ts'
 import { addBooks } from './writes.ts'
 
 const connections = 256 // as for the writes
@@ -30,12 +30,12 @@ export const queue: Scenario = {
       { name: 'accepted, and done', run: async durationMs => await backlog.done(async () => await accept(durationMs)) }
     ], bench)
     await backlog.close()
-    const [direct, accepted, done] = measured.map(({ perSecond }) => perSecond.median) as [number, number, number]
+    const [direct, accepted, done] = measured as [Measured, Measured, Measured]
     return {
       scenario: 'queue',
       title: 'Queue: POST /books with Prefer: respond-async',
-      sentence: `The gateway accepts ${number(whole(accepted))} commands/s into the queue while it works on them, and does ${number(whole(done))} from the first request until the last outcome is written: ${ratio(accepted, direct)} and ${ratio(done, direct)} of what it commits of commands that wait for their answer.`,
-      goals: [{ what: 'commands of the queue that are done, as a share of those that wait for their answer', asked: 0.5, sense: 'at least', measured: ratio(done, direct), unit: '' }],
+      sentence: `The gateway accepts ${number(whole(accepted.perSecond.median))} commands/s into the queue while it works on them, and does ${number(whole(done.perSecond.median))} from the first request until the last outcome is written: ${ratioOf(accepted, direct)} and ${ratioOf(done, direct)} of what it commits of commands that wait for their answer.`,
+      goals: [{ what: 'commands of the queue that are done, as a share of those that wait for their answer', asked: 0.5, sense: 'at least', measured: ratioOf(done, direct), unit: '' }],
       tables: [comparison(measured, 'commands')],
       charts: [bars('Commands per second', 'commands/s', measured), latencyBars('Latency until a command is answered or accepted, at full load', measured)]
     }

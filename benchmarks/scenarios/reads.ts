@@ -3,7 +3,7 @@ import { booksV1 } from '@bifold/proto'
 import { addProjected } from '../seed.ts'
 import { runGrpc } from '../load/grpc.ts'
 import { runHttp } from '../load/http.ts'
-import { bars, comparison, compare, latencyBars, number, ratio, tenth, whole, type Runner, type Scenario } from '../scenario.ts'
+import { bars, comparison, compare, latencyBars, number, ratioOf, tenth, whole, type Measured, type Runner, type Scenario } from '../scenario.ts'
 import type { Contender } from '../environment.ts'
 
 const concurrency = 200 // calls in flight
@@ -26,19 +26,19 @@ export const reads: Scenario = {
       grpc('coalesced gRPC', contenders.query),
       { name: 'coalesced HTTP', run: async durationMs => await metered(load, 'coalesced HTTP', contenders.query, async () => await runHttp({ url: contenders.query.url, requests, connections: concurrency / 2, durationMs })) }
     ], bench)
-    const [constant, findOne, coalesced] = measured.map(({ perSecond }) => perSecond.median) as [number, number, number]
+    const [constant, findOne, coalesced] = measured as [Measured, Measured, Measured, Measured]
     return {
       scenario: 'reads',
       title: 'Reads: GetBook',
-      sentence: `The query service answers ${number(whole(coalesced))} GetBook/s, ${ratio(coalesced, constant)} of a handler that returns a constant and ${ratio(coalesced, findOne)} times one findOne per call.`,
+      sentence: `The query service answers ${number(whole(coalesced.perSecond.median))} GetBook/s, ${ratioOf(coalesced, constant)} of a handler that returns a constant and ${ratioOf(coalesced, findOne)} times one findOne per call.`,
       tables: [comparison(measured, 'reads'), {
         columns: ['who was the bottleneck: cores used', 'server', 'load generator'],
         rows: measured.map(({ name }) => [name, tenth(load.get(name)!.server), tenth(load.get(name)!.generator)])
       }],
       charts: [bars('Reads per second', 'reads/s', measured), latencyBars('Latency of a read, at full load', measured)],
       goals: [
-        { what: 'coalesced gRPC, as a share of the constant handler', asked: 0.9, sense: 'at least', measured: ratio(coalesced, constant), unit: '' },
-        { what: 'coalesced gRPC, times findOne per call', asked: 5, sense: 'at least', measured: ratio(coalesced, findOne), unit: '×' }
+        { what: 'coalesced gRPC, as a share of the constant handler', asked: 0.9, sense: 'at least', measured: ratioOf(coalesced, constant), unit: '' },
+        { what: 'coalesced gRPC, times findOne per call', asked: 5, sense: 'at least', measured: ratioOf(coalesced, findOne), unit: '×' }
       ]
     }
   }

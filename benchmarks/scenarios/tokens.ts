@@ -6,7 +6,7 @@ import { sample } from '../books.ts'
 import { latenciesOf, makeHistogram } from '../load/latencies.ts'
 import { runGrpc } from '../load/grpc.ts'
 import { pipelineOf } from '../pipeline.ts'
-import { bars, comparison, compare, number, ratio, tenth, type Bench, type Scenario } from '../scenario.ts'
+import { bars, comparison, compare, number, ratioOf, tenth, type Bench, type Measured, type Scenario } from '../scenario.ts'
 import { addProjected } from '../seed.ts'
 import { getBook } from './reads.ts'
 
@@ -34,12 +34,12 @@ export const tokens: Scenario = {
     await query.stop()
     await stores.remove()
     const { answered, seen, stale } = await writeThenRead(bench)
-    const [plain, fresh, other] = measured.map(({ perSecond }) => perSecond.median) as [number, number, number]
+    const [plain, fresh, other] = measured as [Measured, Measured, Measured]
     const [committed, shown] = [latenciesOf(answered), latenciesOf(seen)]
     return {
       scenario: 'tokens',
       title: 'Read your writes',
-      sentence: `A GetBook with the book's own token runs at ${ratio(fresh, plain)} of one without, with another's at ${ratio(other, plain)}; a read right after a command, with its token, answers after ${tenth(shown.p50)} ms (p50) and ${tenth(shown.p99)} ms (p99).`,
+      sentence: `A GetBook with the book's own token runs at ${ratioOf(fresh, plain)} of one without, with another's at ${ratioOf(other, plain)}; a read right after a command, with its token, answers after ${tenth(shown.p50)} ms (p50) and ${tenth(shown.p99)} ms (p99).`,
       tables: [comparison(measured, 'reads'), {
         columns: ['one after the other', 'p50 ms', 'p99 ms', 'times'],
         rows: [['the command', tenth(committed.p50), tenth(committed.p99), number(answered.totalCount)], ['the read with its token', tenth(shown.p50), tenth(shown.p99), number(seen.totalCount)]]

@@ -2,7 +2,7 @@
 import { sample } from '../books.ts'
 import { runHttp } from '../load/http.ts'
 import { pipelineOf, untilDrained } from '../pipeline.ts'
-import { bars, comparison, compare, latencyBars, number, ratio, whole, type Runner, type Scenario, type Section } from '../scenario.ts'
+import { bars, comparison, compare, latencyBars, number, ratioOf, whole, type Measured, type Runner, type Scenario, type Section } from '../scenario.ts'
 
 const connections = 256 // as many clients at once; each waits for its answer
 const bodies = 50 // different books, so that no cache of one body helps
@@ -25,7 +25,7 @@ export const writes: Scenario = {
       runner('group commit', gateway.url),
       runner('group commit, whole pipeline', pipeline.gateway.url, async () => await untilDrained(pipeline))
     ], bench)
-    return section(measured.map(({ perSecond }) => perSecond.median) as [number, number, number, number], {
+    return section(measured as [Measured, Measured, Measured, Measured], {
       scenario: 'writes',
       title: 'Writes: POST /books',
       tables: [comparison(measured, 'commands')],
@@ -34,13 +34,13 @@ export const writes: Scenario = {
   }
 }
 
-function section ([empty, oneByOne, grouped, piped]: [number, number, number, number], rest: Omit<Section, 'sentence' | 'goals'>): Section {
+function section ([empty, oneByOne, grouped, piped]: [Measured, Measured, Measured, Measured], rest: Omit<Section, 'sentence' | 'goals'>): Section {
   return {
     ...rest,
-    sentence: `The gateway commits ${number(whole(grouped))} commands/s, ${ratio(grouped, empty)} of an empty route with the same validation and ${ratio(grouped, oneByOne)} times one transaction per command; ${number(whole(piped))} with the whole pipeline on the same cores.`,
+    sentence: `The gateway commits ${number(whole(grouped.perSecond.median))} commands/s, ${ratioOf(grouped, empty)} of an empty route with the same validation and ${ratioOf(grouped, oneByOne)} times one transaction per command; ${number(whole(piped.perSecond.median))} with the whole pipeline on the same cores.`,
     goals: [
-      { what: 'group commit, as a share of the empty route', asked: 0.6, sense: 'at least', measured: ratio(grouped, empty), unit: '' },
-      { what: 'group commit, times one transaction per command', asked: 5, sense: 'at least', measured: ratio(grouped, oneByOne), unit: '×' }
+      { what: 'group commit, as a share of the empty route', asked: 0.6, sense: 'at least', measured: ratioOf(grouped, empty), unit: '' },
+      { what: 'group commit, times one transaction per command', asked: 5, sense: 'at least', measured: ratioOf(grouped, oneByOne), unit: '×' }
     ]
   }
 }

@@ -7,21 +7,27 @@ const entriesMax = 1000 // of a list or an object: no command has more than 100;
 const marksMax = 30
 const marksInARow = new RegExp(`\\p{M}{${marksMax + 1}}`, 'u')
 
+/** Where in the body a value is. Written as a path only for an error: to write it for each value was a hundredth of a command's cost. */
+interface Place { readonly within: Place | undefined, readonly name: string }
+
+const pathOf = (place: Place | undefined): string => place === undefined ? '' : `${pathOf(place.within)}/${pointer(place.name)}`
+
 /**
  * @returns the value with every string trimmed and in Unicode's composed form, so that equal text is equal
  * @throws NESTED_TOO_DEEP; INVALID_INPUT for text that is not Unicode or cannot be composed in reasonable time, and for endless lists
  */
-export function clean (value: unknown, path = '', depth = 0): unknown {
+export function clean (value: unknown, place?: Place, depth = 0): unknown {
+  const wrong = (message: string) => invalidInput('body', [{ path: pathOf(place), message }])
   if (typeof value === 'string') {
     // Half a surrogate pair is no character: no store takes it.
-    if (!value.isWellFormed()) throw invalidInput('body', [{ path, message: 'must be well-formed Unicode' }])
-    if (value.length > marksMax && marksInARow.test(value)) throw invalidInput('body', [{ path, message: `must not have more than ${marksMax} combining marks in a row` }])
+    if (!value.isWellFormed()) throw wrong('must be well-formed Unicode')
+    if (value.length > marksMax && marksInARow.test(value)) throw wrong(`must not have more than ${marksMax} combining marks in a row`)
     return value.trim().normalize('NFC')
   }
   if (typeof value !== 'object' || value === null) return value
   if (depth === depthMax) throw new NestedTooDeep(depthMax)
   const entries = Array.isArray(value) ? value : Object.entries(value)
-  if (entries.length > entriesMax) throw invalidInput('body', [{ path, message: `must not have more than ${entriesMax} entries` }])
-  if (Array.isArray(value)) return value.map((item, index) => clean(item, `${path}/${index}`, depth + 1))
-  return Object.fromEntries(entries.map(([name, item]) => [name, clean(item, `${path}/${pointer(name)}`, depth + 1)]))
+  if (entries.length > entriesMax) throw wrong(`must not have more than ${entriesMax} entries`)
+  if (Array.isArray(value)) return value.map((item, index) => clean(item, { within: place, name: String(index) }, depth + 1))
+  return Object.fromEntries(entries.map(([name, item]) => [name, clean(item, { within: place, name }, depth + 1)]))
 }

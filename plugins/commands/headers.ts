@@ -41,9 +41,9 @@ export const digestOf = (text: string): string => hash('sha256', text).slice(0, 
 
 // The order of a JSON object's fields means nothing.
 function sorted (value: unknown): unknown {
-  if (Array.isArray(value)) return value.map(sorted)
   if (typeof value !== 'object' || value === null) return value ?? null
-  return Object.entries(value).sort(([a], [b]) => a < b ? -1 : 1).map(([name, item]) => [name, sorted(item)])
+  if (Array.isArray(value)) return value.map(sorted)
+  return Object.keys(value).sort().map(name => [name, sorted(value[name as keyof typeof value])])
 }
 
 /** The caller's trace with a span of our own, or a new trace (W3C Trace Context). */
