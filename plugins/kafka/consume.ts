@@ -2,6 +2,7 @@
 import type { EachBatchPayload, Kafka } from 'kafkajs'
 import { aborted } from '@bifold/service'
 import { makeLanes, type LanesOptions } from './lanes.ts'
+import { leave, type Member } from './leave.ts'
 
 export interface ConsumeOptions extends LanesOptions {
   readonly kafka: Kafka
@@ -12,13 +13,19 @@ export interface ConsumeOptions extends LanesOptions {
 
 const fetchWaitMs = 20 // a partition that is resumed misses the fetch in flight: a longer wait would be its latency
 const fetchBytesMax = 256 * 1024 // of one partition: some 400 events; decoded they take ten times the room, and six partitions are read at once
-const sessionMs = 6000 // Kafka's least: a consumer that was killed loses its partitions after this time, and one that Kafka was away for has to wait as long
+const sessionMs = 6000 // Kafka's least: a consumer that was killed loses its partitions after this time
 const heartbeatMs = 2000 // several in a session
 const commitMs = 5000 // for people who look at the group's lag with Kafka's tools; the checkpoint is in the consumer's store
+
+/** Of each group those whose consumer has failed here, and may still be waited for. */
+const failed = new Map<string, Set<Member>>()
 
 /** Consumes until the signal; rejects when anything fails, and is then to be called again. */
 export async function consume (options: ConsumeOptions, ready: () => void): Promise<void> {
   const { kafka, topic, groupId, signal } = options
+  const before = failed.get(groupId)
+  if (before !== undefined) await leave(kafka, before)
+  failed.delete(groupId)
   const consumer = kafka.consumer({
     groupId,
     allowAutoTopicCreation: false,
@@ -34,7 +41,9 @@ export async function consume (options: ConsumeOptions, ready: () => void): Prom
   void aborted(signal).then(ended.resolve)
   consumer.on(consumer.events.CRASH, ({ payload: { error } }) => ended.reject((error as { cause?: Error }).cause ?? error))
   const lanes = makeLanes(options, consumer, ended.reject)
-  consumer.on(consumer.events.GROUP_JOIN, ({ payload: { memberAssignment } }) => {
+  let member: Member | undefined
+  consumer.on(consumer.events.GROUP_JOIN, ({ payload: { memberId, memberAssignment } }) => {
+    member = { groupId, memberId }
     // Where the partitions stand is asked of the store anew after each rebalance: another consumer may have had them.
     lanes.begin(memberAssignment[topic] ?? []).then(ready, ended.reject)
   })
@@ -57,6 +66,9 @@ export async function consume (options: ConsumeOptions, ready: () => void): Prom
       }
     })
     await ended.promise
+  } catch (error) {
+    if (member !== undefined) failed.set(groupId, (failed.get(groupId) ?? new Set()).add(member))
+    throw error
   } finally {
     clearInterval(committing)
     await consumer.disconnect().catch(() => {})

@@ -6,6 +6,10 @@ export interface Book { readonly id: string, version: number, seen: number, with
 
 const booksMax = 200 // of each client: more than the versions of one, so that there are long histories
 const batchLinesMax = 20 // a transaction has several lines, and a group lines of several batches
+const coauthors = Array.from({ length: 20 }, (_, index) => `Author ${index}`) // few: each has books of many clients, in all partitions
+const languages = ['eng', 'fas', 'ara', 'kor']
+const years = [1990, 2009] as const
+const recounted = 25 // so many of a hundred revisions change more than the price
 const sharedBooks = 5 // that all clients revise: the group commit has them together
 
 /** One thing done with a book of the client's own, or with one of all. */
@@ -21,12 +25,24 @@ export async function keepBooks (self: Client, own: Book[]) {
 }
 
 const priced = ({ random }: Client) => ({ price: random.between(0, 1e9) })
-const described = ({ price }: { price: number }) => ({ title: `Book ${price}`, authors: ['Crash'], price })
+
+/** What counts in the statistics of authors: one whom all books have, and others. */
+const counted = ({ random }: Client) => ({
+  authors: ['Crash', ...Array.from({ length: random.between(0, 2) }, () => random.of(coauthors))],
+  language: random.of(languages),
+  publishedYear: random.between(...years)
+})
+
+function described (self: Client) {
+  const { price } = priced(self)
+  return { title: `Book ${price}`, ...counted(self), price }
+}
+
 const whyRefused = ({ withdrawn }: Book) => ({ must: withdrawn ? ['BOOKS_WITHDRAWN'] : [] })
 
 async function add (self: Client, own: Book[]) {
   const { shared } = self
-  const answer = await command(self, 'add', '', described(priced(self)))
+  const answer = await command(self, 'add', '', described(self))
   if (answer === undefined) return
   (shared.length < sharedBooks ? shared : own).push(added(self, answer))
 }
@@ -39,7 +55,7 @@ function added (self: Client, { id, version }: { id: string, version: number }):
 /** Adds books in a batch, which is sent again with its key until each line is answered for good. */
 async function addBatch (self: Client, own: Book[]) {
   const { random, record } = self
-  const books = Array.from({ length: random.between(2, batchLinesMax) }, () => described(priced(self)))
+  const books = Array.from({ length: random.between(2, batchLinesMax) }, () => described(self))
   const body = books.map(book => JSON.stringify(book)).join('\n')
   const headers = { 'idempotency-key': randomUUID(), 'content-type': 'application/x-ndjson' }
   while (goesOn(self)) {
@@ -60,12 +76,13 @@ async function addBatch (self: Client, own: Book[]) {
 
 async function revise (self: Client, book: Book) {
   // The same price by chance is no event; it happens once in a thousand million.
-  const answer = await command(self, 'revise', `/${book.id}`, priced(self), whyRefused(book))
+  const changes = { ...priced(self), ...chance(self, recounted) ? counted(self) : {} }
+  const answer = await command(self, 'revise', `/${book.id}`, changes, whyRefused(book))
   if (answer !== undefined) advance(self, book, answer)
 }
 
 async function reviseShared (self: Client, book: Book) {
-  await command(self, 'revise', `/${book.id}`, priced(self))
+  await command(self, 'revise', `/${book.id}`, { ...priced(self), ...counted(self) })
 }
 
 export async function withdraw (self: Client, book: Book) {

@@ -32,7 +32,8 @@ export const bugs: Readonly<Record<string, Bug>> = {
   'process-done-first': {
     file: 'plugins/commands/processes.ts',
     right: '    const [outcome] = await executor.executeAll(',
-    wrong: '    await db.executeQuery(settled(index))\n    const [outcome] = await executor.executeAll('
+    // With a pause, so that a kill meets it: it would find a few milliseconds once in a minute.
+    wrong: '    await db.executeQuery(settled(index))\n    await new Promise(resolve => setTimeout(resolve, 300))\n    const [outcome] = await executor.executeAll('
   },
   'resume-from-now': {
     file: 'plugins/queries/live/watcher.ts',

@@ -8,10 +8,11 @@ import { connect as connectPostgres, type Db } from '@bifold/postgres'
 import { comparable, compare, compareRows, type ReadSide } from '../compare.ts'
 import type { Told } from './chaos.ts'
 import { kinds } from './client.ts'
-import { halfDone, joined, lentTooOften, wrongRecalls, type Event } from './lending-check.ts'
+import { halfDone, lentTooOften, wrongRecalls, type Event } from './lending-check.ts'
 import type { Record } from './load.ts'
 import type { Settled } from './settle.ts'
 import { readTopic, type Message } from './topic.ts'
+import { views } from './views.ts'
 import { unwatched, type Watched } from './watchers.ts'
 
 export interface Finding { readonly what: string, readonly count: number, readonly first: readonly string[] }
@@ -115,7 +116,7 @@ function miscounted (events: readonly Event[], counts: readonly Count[]): string
 async function differing (db: Db, mongo: ReadSide): Promise<string[]> {
   const comparisons = await Promise.all([
     ...comparable(modules).map(async aggregate => await compare(db, mongo, aggregate)),
-    ...joined.map(async ({ name, rows, shown }) => await compareRows(rows(db), mongo, name, shown))
+    ...views.map(async ({ name, rows, shown }) => await compareRows(rows(db), mongo, name, shown))
   ])
   return comparisons.flatMap(({ name, missing, extra, differing, differences }) =>
     Array.from({ length: missing + extra + differing }, (_, index) => `${name}: ${JSON.stringify(differences[index] ?? '')}`))

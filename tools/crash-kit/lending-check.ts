@@ -1,7 +1,4 @@
-/** What may not be in the events of lending, whatever crashed; and what its read models are to be, by SQL. */
-import { sql } from 'kysely'
-import type { Db } from '@bifold/postgres'
-import type { Row } from '../compare.ts'
+/** What may not be in the events of lending, whatever crashed. */
 import { loansMax } from './lending.ts'
 
 /** As PostgreSQL has it. */
@@ -52,29 +49,4 @@ export function lentTooOften (events: readonly Event[]): string[] {
     if (more > 0 && loans > loansMax) tooMany.push(`member ${id} has ${loans} loans at version ${version}`)
   }
   return [...[...out].filter(([, { length }]) => length > 1).map(([id, { length }]) => `book ${id} is out ${length} times`), ...tooMany]
-}
-
-/** The two read models that are no aggregate's own: what PostgreSQL makes of them, and how a document shows it. */
-export const joined: readonly { readonly name: string, readonly rows: (db: Db) => AsyncGenerator<Row, void, void>, readonly shown?: (document: Row) => Row }[] = [{
-  name: 'lendingCatalogue',
-  rows: db => rows(db, sql`
-    select books.id, books.version, title, authors, count(loans.id) as loans, count(loans.id) filter (where returned_on is null) = 0 as available,
-      min(due_on) filter (where returned_on is null)::text as due_on
-    from books left join loans on book_id = books.id where not withdrawn group by books.id order by books.id`)
-}, {
-  name: 'memberPages',
-  rows: db => rows(db, sql`
-    select id, version, name, suspended, (
-      select coalesce(jsonb_object_agg(loans.id, jsonb_strip_nulls(jsonb_build_object(
-        'bookId', book_id, 'title', title, 'openedOn', opened_on, 'dueOn', due_on, 'renewals', renewals, 'recalledOn', recalled_on
-      ))), '{}') from loans join books on books.id = book_id where member_id = members.id and returned_on is null
-    ) as loans
-    from members order by id`),
-  shown: ({ loans = {}, ...page }) => ({ loans, ...page }) // who has no loans may have the field or not
-}]
-
-async function * rows (db: Db, statement: ReturnType<typeof sql>): AsyncGenerator<Row, void, void> {
-  for (const { id, ...fields } of (await statement.execute(db)).rows as (Row & { id: string })[]) {
-    yield { _id: id, ...Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== null)) } // what is not there is no field of a document
-  }
 }
