@@ -10,7 +10,9 @@ export const bugs: Readonly<Record<string, Bug>> = {
     right: `    if (outgoing.length > 0) await sendAll(producer, topic, outgoing.map(({ message }) => message))
     confirm(batch.at(-1)!.end)
 `,
+    // With a pause, as below: a send takes a few milliseconds.
     wrong: `    confirm(batch.at(-1)!.end)
+    await setTimeout(300)
     if (outgoing.length > 0) await sendAll(producer, topic, outgoing.map(({ message }) => message))
 `
   },
@@ -33,7 +35,7 @@ export const bugs: Readonly<Record<string, Bug>> = {
     file: 'plugins/commands/processes.ts',
     right: '    const [outcome] = await executor.executeAll(',
     // With a pause, so that a kill meets it: it would find a few milliseconds once in a minute.
-    wrong: '    await db.executeQuery(settled(index))\n    await new Promise(resolve => setTimeout(resolve, 300))\n    const [outcome] = await executor.executeAll('
+    wrong: '    await db.executeQuery(settled(index))\n    await setTimeout(300)\n    const [outcome] = await executor.executeAll('
   },
   'resume-from-now': {
     file: 'plugins/queries/live/watcher.ts',

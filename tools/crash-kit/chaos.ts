@@ -20,7 +20,7 @@ const hangMs = [100, 500] as const // before the first of them, so that somethin
 const blowsMax = 3 // in full work, before the next storm
 const pauseMs = [200, 15_000] as const // up to beyond every lease
 const downMs = [0, 3000] as const // a server that was killed stays down for so long
-const stormStrokes = [4, 8] as const // strokes on anything, before the next episode
+const stormStrokes = [4, 8] as const // strokes on anything, before the next blows
 const zombieMs = [8000, 13_000] as const // beyond a projector's session and the relay's lease of 6 s: another does its work, and it does not know
 const steadyMs = 500 // in which work piles up before it
 const readyMs = 40_000 // a projector that was killed gets its partitions back after its session of 6 s; all is slower under full load
@@ -35,11 +35,13 @@ export async function chaos (options: ChaosOptions): Promise<Told> {
   const told: Told = { kills: 0, pauses: 0 }
   const end = Date.now() + seconds * 1000
   // As from a deck of cards: by chance alone, one of them might never come.
+  const strokes = deck(random, actors.all)
   const blows = deck(random, [...actors.servers.map((actor): Blow => ({ actor, kill: true })), ...actors.holders.map((actor): Blow => ({ actor, kill: false }))])
   while (Date.now() < end) {
+    // First, so that a short run has hit all there is.
+    await storm(options, strokes, random, told, end)
     // A storm leaves nothing at full work for long, and what is hit in full work shows the most.
     for (let count = random.between(1, blowsMax); count > 0 && Date.now() < end; count--) await inFullWork(options, blows.next().value, random, told, end)
-    if (Date.now() < end) await storm(options, random, told, end)
   }
   return told
 }
@@ -52,11 +54,11 @@ function * deck<T> (random: Random, cards: readonly T[]): Generator<T, never> {
 }
 
 /** Strokes on anything, some at a time. */
-async function storm ({ actors, say }: ChaosOptions, random: Random, told: Told, end: number): Promise<void> {
+async function storm ({ say }: ChaosOptions, actors: Iterator<Actor, never>, random: Random, told: Told, end: number): Promise<void> {
   const busy = new Map<Actor, Promise<void>>()
   for (let strokes = random.between(...stormStrokes); strokes > 0 && Date.now() < end; strokes--) {
     await setTimeout(random.between(...calmMs))
-    const actor = random.of(actors.all)
+    const actor = actors.next().value
     const kill = random.between(0, 2) > 0
     const [shortest, longest] = kill ? downMs : pauseMs
     const ms = random.between(shortest, longest)
