@@ -19,12 +19,16 @@ export function makeRetry (): Retry {
   let retrying = 0
   return async (attempt, { deadline, signal }) => {
     let counted = 0
+    let reason: BifoldError | undefined // why the attempt before was in vain
     try {
       for (let attempts = 1; ; attempts++) {
         try {
           return await attempt()
         } catch (error) {
+          // That the time was short for one more says less than why there had to be one.
+          if (error instanceof BifoldError && error.code === 'DEADLINE_EXCEEDED' && reason !== undefined) throw reason
           if (!(error instanceof BifoldError) || !error.retryable || attempts === attemptsMax) throw error
+          reason = error
           const pause = Math.max(error.retryAfterMs, pauseAfter(attempts))
           if (Date.now() + pause >= deadline) throw error
           if (counted === 0 && retrying >= retryingMax) throw error
