@@ -82,17 +82,17 @@ export async function compare (runners: readonly Runner[], { say, plan: { warmup
       await settle?.()
     }
   }
-  return [...results].map(([name, measured]) => ({
-    name,
-    perSecond: spreadOf(measured.map(({ perSecond }) => perSecond)),
-    rounds: measured.map(({ perSecond }) => perSecond),
-    latencyMs: {
-      p50: spreadOf(measured.map(({ latencyMs }) => latencyMs.p50)).median,
-      p99: spreadOf(measured.map(({ latencyMs }) => latencyMs.p99)).median,
-      p999: spreadOf(measured.map(({ latencyMs }) => latencyMs.p999)).median
-    },
-    errors: measured.reduce((total, { errors }) => total + errors, 0)
-  }))
+  return [...results].map(([name, measured]) => {
+    const rounds = measured.map(({ perSecond }) => perSecond)
+    const medianMs = (percentile: keyof Latencies) => spreadOf(measured.map(({ latencyMs }) => latencyMs[percentile])).median
+    return {
+      name,
+      perSecond: spreadOf(rounds),
+      rounds,
+      latencyMs: { p50: medianMs('p50'), p99: medianMs('p99'), p999: medianMs('p999') },
+      errors: measured.reduce((total, { errors }) => total + errors, 0)
+    }
+  })
 }
 
 /** How one stands to another: the median of their ratios round by round. A machine that is slow for a while is so for both in a round, and not in the next. */

@@ -25,9 +25,10 @@ export function makeRetry (): Retry {
         try {
           return await attempt()
         } catch (error) {
+          if (!(error instanceof BifoldError)) throw error
           // That the time was short for one more says less than why there had to be one.
-          if (error instanceof BifoldError && error.code === 'DEADLINE_EXCEEDED' && reason !== undefined) throw reason
-          if (!(error instanceof BifoldError) || !error.retryable || attempts === attemptsMax) throw error
+          if (error.code === 'DEADLINE_EXCEEDED' && reason !== undefined) throw reason
+          if (!error.retryable || attempts === attemptsMax) throw error
           reason = error
           const pause = Math.max(error.retryAfterMs, pauseAfter(attempts))
           if (Date.now() + pause >= deadline) throw error

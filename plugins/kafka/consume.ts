@@ -17,15 +17,15 @@ const sessionMs = 6000 // Kafka's least: a consumer that was killed loses its pa
 const heartbeatMs = 2000 // several in a session
 const commitMs = 5000 // for people who look at the group's lag with Kafka's tools; the checkpoint is in the consumer's store
 
-/** Of each group those whose consumer has failed here, and may still be waited for. */
-const failed = new Map<string, Set<Member>>()
+/** Those whose consumer has failed here, and for whom their group may still wait. */
+const failed = new Set<Member>()
 
 /** Consumes until the signal; rejects when anything fails, and is then to be called again. */
 export async function consume (options: ConsumeOptions, ready: () => void): Promise<void> {
   const { kafka, topic, groupId, signal } = options
-  const before = failed.get(groupId)
-  if (before !== undefined) await leave(kafka, before)
-  failed.delete(groupId)
+  const before = [...failed].filter(member => member.groupId === groupId)
+  if (before.length > 0) await leave(kafka, before)
+  for (const member of before) failed.delete(member)
   const consumer = kafka.consumer({
     groupId,
     allowAutoTopicCreation: false,
@@ -67,7 +67,7 @@ export async function consume (options: ConsumeOptions, ready: () => void): Prom
     })
     await ended.promise
   } catch (error) {
-    if (member !== undefined) failed.set(groupId, (failed.get(groupId) ?? new Set()).add(member))
+    if (member !== undefined) failed.add(member)
     throw error
   } finally {
     clearInterval(committing)

@@ -38,7 +38,7 @@ export async function chaos (options: ChaosOptions): Promise<Told> {
   const strokes = deck(random, actors.all)
   const blows = deck(random, [...actors.servers.map((actor): Blow => ({ actor, kill: true })), ...actors.holders.map((actor): Blow => ({ actor, kill: false }))])
   while (Date.now() < end) {
-    // First, so that a short run has hit all there is.
+    // First, so that a short run has one.
     await storm(options, strokes, random, told, end)
     // A storm leaves nothing at full work for long, and what is hit in full work shows the most.
     for (let count = random.between(1, blowsMax); count > 0 && Date.now() < end; count--) await inFullWork(options, blows.next().value, random, told, end)
