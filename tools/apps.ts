@@ -5,7 +5,7 @@ import { createWriteStream, mkdirSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { setTimeout as setTimer } from 'node:timers'
 import { setTimeout } from 'node:timers/promises'
-import { keepRunning } from '@bifold/service'
+import { handed, keepRunning, type Sockets } from '@bifold/service'
 import { atTerminal } from '@bifold/stack/terminal'
 
 export const appNames = ['gateway', 'relay', 'projector', 'query'] as const
@@ -45,21 +45,22 @@ export interface RunAppOptions {
   readonly label: string
   /** Another program in the place of the app's own. */
   readonly main?: string | undefined
-  /** Sockets to listen on (plugins/service/sharing.ts). */
-  readonly sockets?: readonly number[]
+  /** What it is to listen on, in the place of ports (plugins/service/sharing.ts). */
+  readonly sockets?: Sockets | undefined
   /** Told in words what happens. */
   readonly say: (sentence: string) => void
 }
 
 /** Keeps one app running until it is stopped. */
-export function runApp (name: AppName, { env, log, label, main = `apps/${name}/main.ts`, sockets = [], say }: RunAppOptions): RunningApp {
+export function runApp (name: AppName, { env, log, label, main = `apps/${name}/main.ts`, sockets = {}, say }: RunAppOptions): RunningApp {
   mkdirSync(dirname(log), { recursive: true })
   const stopping = new AbortController()
+  const { env: named, fds } = handed(sockets)
   let child: ReturnType<typeof start> | undefined
 
   // Ctrl-C reaches it once, through us; by the IPC channel it knows when we are gone.
   const start = () => spawn(process.execPath, [...nodeFlags(name), main], {
-    env: { ...process.env, ...env, LISTEN_FDS: String(sockets.length) }, detached: atTerminal(), stdio: ['ignore', 'pipe', 'pipe', ...sockets, 'ipc']
+    env: { ...process.env, ...env, ...named }, detached: atTerminal(), stdio: ['ignore', 'pipe', 'pipe', ...fds, 'ipc']
   })
 
   const once = async () => {

@@ -1,8 +1,6 @@
 /** A set of apps on one machine, so many processes of each: started, resized and stopped, behind the same addresses. */
-import { lookup } from 'node:dns/promises'
-import net from 'node:net'
 import getPort, { portNumbers } from 'get-port'
-import { aborted } from '@bifold/service'
+import { aborted, closeAll, hold, type Sockets } from '@bifold/service'
 import { appNames, runApp, untilReady, type AppName, type RunningApp } from './apps.ts'
 
 /** How many processes of each app. */
@@ -39,21 +37,21 @@ const portOf = { gateway: 'GATEWAY_PORT', relay: 'RELAY_PORT', projector: 'PROJE
 
 /** Opens the addresses of those that have clients: they are held, whatever becomes of the processes behind them. */
 export async function openFleet ({ host, ports, env, logFolder, say, mains = {} }: FleetOptions): Promise<Fleet> {
-  const sockets: Partial<Record<AppName, readonly Socket[]>> = {
-    gateway: [await bind(host, ports.GATEWAY_PORT)],
-    query: [await bind(host, ports.QUERY_HTTP_PORT), await bind(host, ports.QUERY_GRPC_PORT)]
+  const sockets: Partial<Record<AppName, Sockets>> = {
+    gateway: await hold(host, { http: ports.GATEWAY_PORT }),
+    query: await hold(host, { http: ports.QUERY_HTTP_PORT, grpc: ports.QUERY_GRPC_PORT })
   }
   let running: (Instance & RunningApp)[] = []
   let working = Promise.resolve()
   const stopping = new AbortController()
 
   const start = async (app: AppName, number: number): Promise<Instance & RunningApp> => {
-    const own = await ownPort(ports[portOf[app]], sockets[app] === undefined ? number - 1 : number)
+    const shared = sockets[app]
+    const own = await ownPort(ports[portOf[app]], shared === undefined ? number - 1 : number)
     if (stopping.signal.aborted) throw new Error('everything is being stopped')
     const label = number === 1 ? app : `${app} ${number}`
-    const fds = sockets[app]?.map(({ fd }) => fd) ?? []
-    const settings = { ...env, ...Object.fromEntries(Object.entries(ports).map(([name, port]) => [name, String(port)])), ...fds.length > 0 ? { OWN_PORT: String(own) } : { [portOf[app]]: String(own) } }
-    const { kill, stop } = runApp(app, { env: settings, log: `${logFolder}/${label.replace(' ', '-')}.log`, label, main: mains[app], sockets: fds, say })
+    const settings = { ...env, ...Object.fromEntries(Object.entries(ports).map(([name, port]) => [name, String(port)])), [shared === undefined ? portOf[app] : 'OWN_PORT']: String(own) }
+    const { kill, stop } = runApp(app, { env: settings, log: `${logFolder}/${label.replace(' ', '-')}.log`, label, main: mains[app], sockets: shared, say })
     return { app, number, url: `http://${host}:${own}`, kill, stop }
   }
   const resize = async (counts: Partial<Counts>) => {
@@ -75,7 +73,7 @@ export async function openFleet ({ host, ports, env, logFolder, say, mains = {} 
     resize: async counts => await (working = working.catch(() => {}).then(async () => await resize(counts))),
     async stop () {
       stopping.abort()
-      for (const socket of Object.values(sockets).flat()) socket.close()
+      for (const shared of Object.values(sockets)) closeAll(shared)
       await Promise.all(running.map(async ({ stop }) => await stop()))
     }
   }
@@ -96,17 +94,4 @@ async function untilWell (started: readonly Instance[], relays: readonly Instanc
 /** The port of the process with this number, or one that is free if that is taken. The first of those without an address for all has the one in the settings. */
 async function ownPort (base: number, index: number): Promise<number> {
   return index === 0 ? base : await getPort({ port: [base + portStep * index, ...portNumbers(base + portStep * index + 1, base + portStep * index + portStep - 1)].filter(port => port < 65536) })
-}
-
-interface Socket { readonly fd: number, close (): void }
-
-/**
- * A socket that is bound and that nobody listens on here: a `net.Server` would take the connections in. Node has no name for that
- * in its documents; its own `cluster` makes the sockets that workers share in the same way.
- */
-async function bind (host: string, port: number): Promise<Socket> {
-  const { address, family } = await lookup(host)
-  const made = (net as unknown as { _createServerHandle (address: string, port: number, family: number): Socket | number })._createServerHandle(address, port, family)
-  if (typeof made === 'number') throw new Error(`Port ${port} cannot be bound: ${made}`)
-  return made
 }

@@ -70,7 +70,7 @@ export default fp<GrpcOptions>(async (app, { host, port, fd, keepalive = keepali
     app.log.info({ host, port: bound }, 'gRPC server listening')
     void tell() // not waited for: a server that is away must not hold up the boot
   })
-  drainOf(app).refusing(listener.refuse)
+  drainOf(app).port(listener.server)
   app.addHook('preClose', async () => {
     closing = true
     clearTimeout(timer)

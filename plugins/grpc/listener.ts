@@ -4,6 +4,7 @@ import net, { type AddressInfo } from 'node:net'
 import { ServerCredentials, type Server } from '@grpc/grpc-js'
 
 export interface Listener {
+  readonly server: net.Server
   listen (where: { host: string, port: number, fd: number | undefined }): Promise<number>
   /** Refuses new connections. A call that is sent away afterwards is tried again by its client, but only once: so on no connection that is sent away too. */
   refuse (): void
@@ -16,13 +17,15 @@ export function makeListener (server: Server, connectionsMax: number): Listener 
   const listening = net.createServer({ noDelay: true }, socket => injector.injectConnection(socket))
   Object.assign(listening, { maxConnections: connectionsMax, dropMaxConnection: true }) // dropped, not handed round, as in plugins/service
   const ended = Promise.withResolvers<void>()
+  listening.once('close', ended.resolve)
   return {
+    server: listening,
     async listen (where) {
-      listening.listen({ ...where, backlog: connectionsMax }) // as many may come at once
+      listening.listen(where, connectionsMax) // as many may come at once; for a socket that it was given, Node reads no option
       await once(listening, 'listening')
       return (listening.address() as AddressInfo).port
     },
-    refuse () { listening.close(() => ended.resolve()) }, // told also if it has never listened
+    refuse () { listening.close() }, // also if it has never listened: it is closed then, too
     ended: ended.promise
   }
 }

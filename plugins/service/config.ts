@@ -6,7 +6,8 @@ import { Type, type Static, type TObject, type TProperties } from 'typebox'
 const base = {
   HOST: Type.String({ default: '127.0.0.1', description: 'The address to listen on' }),
   WORKERS: Type.Integer({ minimum: 1, maximum: 64, default: 1, description: 'Processes that share the work and the ports' }),
-  LISTEN_FDS: Type.Optional(Type.Integer({ minimum: 0, maximum: 2, description: 'Sockets that it was given to listen on, in the place of ports of its own' })),
+  LISTEN_FDNAMES: Type.Optional(Type.String({ pattern: '^((http|grpc|own)(:|$))*$', description: 'The names of the sockets that it was given to listen on, in the place of ports' })),
+  BIFOLD_WORKER: Type.Optional(Type.Integer({ minimum: 1, description: 'Which of the workers it is: told by the process that has started it' })),
   OWN_PORT: Type.Optional(Type.Integer({ minimum: 0, maximum: 65535, description: 'Where it alone serves health and metrics, though others share its ports' })),
   LOG_LEVEL: Type.Enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'], { default: 'info' })
 }

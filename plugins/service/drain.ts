@@ -1,4 +1,4 @@
-/** Takes leave of an app's clients before it is closed: nobody new is let in, and each connection is closed with an answer that says so. */
+/** Takes leave of an app's clients before it is closed: who waits at the port is let in, then nobody new is, and each connection is closed with an answer that says so. */
 import net from 'node:net'
 import { setImmediate, setTimeout } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
@@ -7,33 +7,57 @@ import type { Peers } from './workers.ts'
 export interface Drain {
   /** Aborted when the leave begins: for who answers bit by bit, and so may take longer than an app waits. */
   readonly leaving: AbortSignal
-  /** Adds how another port of the app is made to refuse new connections. */
-  refusing (refuse: () => void): void
+  /** Adds another port of the app. */
+  port (server: net.Server): void
   /** Resolves when everybody has left, or has had the time for it; then the app is to be closed. */
   begin (): Promise<void>
 }
 
 const leadMs = 1000 // a request that was on its way when the signal came is here by then; a client that rests for longer finds its connection closed before it asks
 const pollMs = 10
+const restMs = 10 // whoever has just been answered, and connects anew for each request, has done so by then
+const restsMs = 100 // where many strangers connect there is no rest, and requests are held meanwhile
+const takingMs = 1000 // longer than it takes to take in as many as a port lets wait
 
 /** To be called while the app boots. */
 export function makeDrain (app: FastifyInstance, peers: Peers | undefined): Drain {
   const { server } = app
-  // Not the close of `http`: that ends the idle connections at once, also those with a request on its way.
-  const refusing = [() => { if (server.listening) net.Server.prototype.close.call(server) }]
+  const ports: net.Server[] = []
+  let taken = 0
+  const port = (one: net.Server) => { ports.push(one.on('connection', () => { taken++ })) }
+  port(server)
+  let held: PromiseWithResolvers<void> | undefined
   const leaving = new AbortController()
+  app.addHook('onRequest', (_, __, done) => {
+    if (held === undefined) done()
+    else void held.promise.then(() => done())
+  })
   app.addHook('onSend', async (_, reply) => { if (leaving.signal.aborted) reply.header('connection', 'close') })
   // Also without a drain, as in tests: a connection that is kept alive after the last answer would hold up the close until it times out.
   app.addHook('preClose', async () => { leaving.abort() })
+  /** Waits until nobody connects, turn by turn, but not for longer. */
+  const quiet = async (turn: () => Promise<unknown>, longestMs: number) => {
+    const over = AbortSignal.timeout(longestMs)
+    for (let before; before !== taken && !over.aborted;) {
+      before = taken
+      await turn()
+    }
+  }
   return {
     leaving: leaving.signal,
-    refusing: refuse => { refusing.push(refuse) },
+    port,
     async begin () {
-      // What the kernel has accepted for us is taken in the turn of the event loop that comes before; closed with the port, it would be reset.
-      await setImmediate()
-      for (const refuse of refusing) refuse()
-      // Only then: a client that is sent away connects anew, and the port is to refuse it, and not to hand it to a worker that is leaving too.
+      // What waits at a port would be reset with it, and Node takes in one connection in a turn of its event loop. Nobody is answered meanwhile, or would connect anew, and so without end.
+      held = Promise.withResolvers()
+      await quiet(async () => await setTimeout(restMs), restsMs)
+      await setImmediate() // the end of this turn; whole ones follow
+      await quiet(setImmediate, takingMs)
+      // Not the close of `http`: that ends the idle connections at once, also those with a request on its way.
+      for (const one of ports) if (one.listening) net.Server.prototype.close.call(one)
+      // A client that is sent away connects anew, and the port is to refuse it, and not to hand it to a worker that is leaving too.
       await peers?.refusing()
+      held.resolve()
+      held = undefined
       leaving.abort()
       const over = AbortSignal.timeout(leadMs)
       while (!over.aborted && await connections(server) > 0) await setTimeout(pollMs)

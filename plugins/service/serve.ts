@@ -1,5 +1,4 @@
 /** Runs a Fastify app as a process: logger, request ids, health, metrics, graceful close. The only place that touches `process`. */
-import cluster from 'node:cluster'
 import { randomUUID } from 'node:crypto'
 import closeWithGrace from 'close-with-grace'
 import Fastify, { LogController, type FastifyInstance } from 'fastify'
@@ -10,15 +9,17 @@ import background from './background.ts'
 import { drainOf, makeDrain } from './drain.ts'
 import health from './health.ts'
 import metrics from './metrics.ts'
-import { given, serveOwn, type Sharing } from './sharing.ts'
+import { given, hold, serveOwn, type Sharing } from './sharing.ts'
 import { makePeers, supervise, type Peers } from './workers.ts'
 
 export interface Listen {
   name: string
   host: string
   port: number
+  /** That of gRPC, if the app has one. */
+  grpcPort?: number
   logLevel: string
-  /** Processes that share the port. */
+  /** Processes that share the ports. */
   workers?: number
   /** It is one process, whatever `workers` says. */
   alone?: boolean
@@ -61,6 +62,7 @@ export async function build<Config> (app: App<Config>, config: Config, { name, l
   // Dropped, since workers that are all full would hand a connection round for ever. Node's types do not know the option yet.
   Object.assign(server.server, { maxConnections: connectionsMax, dropMaxConnection: true })
   boundPipelining(server)
+  letWait(server)
   server.addHook('onRequest', async (request, reply) => { reply.header('x-request-id', request.id) })
   server.decorate('drain', makeDrain(server, peers))
   server.removeContentTypeParser('text/plain') // Fastify takes it by default; nothing of ours does
@@ -75,10 +77,10 @@ export async function build<Config> (app: App<Config>, config: Config, { name, l
 /** Builds an app, listens, and closes it on SIGINT, SIGTERM, an uncaught error, or when the process that supervises it is gone. */
 export async function serve<Config extends Sharing> (app: App<Config>, config: Config, listen: Listen): Promise<void> {
   const { workers = 1, alone = false } = listen
-  if (cluster.isPrimary && workers > 1 && !alone) return lead(listen)
-  const peers = makePeers()
+  if (config.BIFOLD_WORKER === undefined && workers > 1 && !alone) return await lead(config, listen)
+  const peers = config.BIFOLD_WORKER === undefined ? undefined : makePeers()
   const server = await build(app, config, { ...listen, peers })
-  if (config.OWN_PORT !== undefined) serveOwn(server, listen.host, config.OWN_PORT)
+  if (config.OWN_PORT !== undefined) serveOwn(server, { host: listen.host, port: config.OWN_PORT, ...given(config, 'own') })
   if (alone && workers > 1) server.log.info({ workers }, 'it stays one process, whatever WORKERS says')
   let closing = false
   const grace = closeWithGrace({ delay: closeMs, logger: server.log }, async ({ signal, err }) => {
@@ -92,7 +94,8 @@ export async function serve<Config extends Sharing> (app: App<Config>, config: C
   if (peers === undefined) process.once('disconnect', closeOnce)
   else peers.onClose(closeOnce)
   process.title = `bifold-${listen.name}`
-  await server.listen({ host: listen.host, port: listen.port, ...given(config, 'http'), backlog: connectionsMax }) // with Node's 511, a burst would have connections reset, those of the probes too
+  await server.listen({ host: listen.host, port: listen.port, ...given(config, 'http') })
+  peers?.listening()
 }
 
 /** Closes a connection that sends on and on without waiting for answers: Node would take in any number of requests. */
@@ -113,10 +116,17 @@ function boundPipelining (server: FastifyInstance) {
   })
 }
 
-/** The process that the workers belong to: it keeps them running, and has no port of its own. */
-function lead ({ name, logLevel, workers = 1 }: Listen): void {
+/** As many connections as may be open may come at once: with Node's 511, a burst would have some reset, those of the probes too. */
+function letWait ({ server }: FastifyInstance) {
+  const listen = server.listen.bind(server) as (options: object, backlog: number) => void
+  // The second argument, which Fastify does not give: for a socket that it was given, Node reads no option.
+  Object.assign(server, { listen: (options: object) => { listen(options, connectionsMax) } })
+}
+
+/** The process that the workers belong to: it holds their ports and keeps them running, and answers nobody itself. */
+async function lead (sharing: Sharing, { name, host, port, grpcPort, logLevel, workers = 1 }: Listen): Promise<void> {
   const log = pino({ level: logLevel, name })
-  const { stop } = supervise(workers, log)
+  const { stop } = supervise(workers, await hold(host, { http: port, ...grpcPort !== undefined && { grpc: grpcPort }, ...sharing.OWN_PORT !== undefined && { own: sharing.OWN_PORT } }, sharing), log)
   const grace = closeWithGrace({ delay: closeMs + leadMs, logger: log }, async () => { await stop() })
   process.once('disconnect', () => grace.close())
   process.title = `bifold-${name}`

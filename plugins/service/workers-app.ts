@@ -1,5 +1,4 @@
 /** An app for the tests of the workers: counts what it is asked, and can be told to be unwell, or not to get up. */
-import cluster from 'node:cluster'
 import { setTimeout } from 'node:timers/promises'
 import { Counter, Gauge } from 'prom-client'
 import { Type } from 'typebox'
@@ -16,7 +15,7 @@ await serve(async app => {
   healthOf(app).add('mood', async () => {
     if (!well) throw new Error('one of us is unwell')
   })
-  if (cluster.worker?.id === settings.SLEEPER) {
+  if (settings.BIFOLD_WORKER === settings.SLEEPER) {
     app.log.warn('sleeping')
     await setTimeout(120_000) // longer than a test may take
   }

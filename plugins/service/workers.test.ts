@@ -1,5 +1,6 @@
-/** An app in several processes: one port, one set of metrics, one health; and the apps so. */
+/** An app in several processes, and how it leaves its clients: one port, one set of metrics, one health; and the apps so. */
 import { Agent, get as httpGet, type IncomingMessage } from 'node:http'
+import { connect } from 'node:net'
 import { json } from 'node:stream/consumers'
 import { setTimeout } from 'node:timers/promises'
 import t, { type Test } from 'tap'
@@ -7,7 +8,7 @@ import getPort from 'get-port'
 import { execa } from 'execa'
 import { credentials } from '@grpc/grpc-js'
 import { sql } from 'kysely'
-import { connect } from '@bifold/postgres'
+import { connect as connectPostgres } from '@bifold/postgres'
 import { booksV1 } from '@bifold/proto'
 import { call, emptyReadModels, kafkaFor, stores, until } from '@bifold/test'
 
@@ -38,12 +39,12 @@ async function fixture (t: Test, env: Record<string, string> = {}) {
   const port = await getPort()
   const child = start(t, 'plugins/service/workers-app.ts', { PORT: String(port), ...env })
   const url = `http://127.0.0.1:${port}`
-  // A connection of its own for each request, so that both workers get some; one that was being handed to a worker when it was killed stays unanswered.
+  // A connection of its own for each request, so that both workers get some; one that a killed worker had taken stays unanswered.
   const get = async (path: string, patienceMs = 5000) => await fetch(`${url}${path}`, { headers: { connection: 'close' }, signal: AbortSignal.timeout(patienceMs) })
   const ready = async () => await (await get('/health/ready', 200)).json() as { status: string, checks: Record<string, { ok: boolean, reason?: string }> }
   await until(async () => (await ready()).status === 'ready', 'both workers')
   const pids = async () => new Set(await Promise.all(Array.from({ length: 20 }, async () => (await (await get('/pid')).json() as { pid: number }).pid)))
-  return { child, get, ready, pids, connection: () => connection(t, port) }
+  return { child, port, get, ready, pids, connection: () => connection(t, port) }
 }
 
 t.test('one set of metrics: counters are added up, a lag is not, and what is unknown stays so', async t => {
@@ -101,6 +102,42 @@ t.test('SIGTERM under load: connections that are kept are answered to their last
   child.kill('SIGTERM')
   await Promise.all(clients)
   t.equal((await child).exitCode, 0)
+})
+
+for (const WORKERS of ['1', '2']) {
+  t.test(`SIGTERM, while clients connect for each request, with WORKERS=${WORKERS}: whoever is let in is answered`, async t => {
+    const { child, port } = await fixture(t, { WORKERS })
+    const counts: Record<string, number> = {}
+    const stopped = new AbortController()
+    const clients = Array.from({ length: 60 }, async () => { // more than are taken in in one turn
+      while (!stopped.signal.aborted) {
+        const came = await new Promise<string>(resolve => {
+          httpGet({ agent: false, host: '127.0.0.1', port, path: '/pid' }, response => response.resume().on('end', () => resolve('answered')).on('error', () => resolve('cut off')))
+            .on('error', (error: NodeJS.ErrnoException) => resolve(error.code!))
+        })
+        counts[came] = (counts[came] ?? 0) + 1
+        if (came === 'ECONNREFUSED') await setTimeout(5) // leaves the processor to those that end
+      }
+    })
+    await until(async () => (counts['answered'] ?? 0) > 1000, 'some load')
+    child.kill('SIGTERM')
+    t.equal((await child).exitCode, 0)
+    stopped.abort()
+    await Promise.all(clients)
+    t.comment(JSON.stringify(counts))
+    t.same(Object.keys(counts).sort(), ['ECONNREFUSED', 'answered'])
+  })
+}
+
+t.test('a burst waits at the port while the workers are busy', async t => {
+  const { pids, port } = await fixture(t)
+  const workers = [...await pids()]
+  for (const pid of workers) process.kill(pid, 'SIGSTOP')
+  t.teardown(() => { for (const pid of workers) process.kill(pid, 'SIGCONT') })
+  let connected = 0
+  const sockets = Array.from({ length: 700 }, () => connect(port, '127.0.0.1', () => { connected++ })) // more than the 511 that Node would let wait
+  t.teardown(() => { for (const socket of sockets) socket.destroy() })
+  await until(async () => connected === sockets.length, 'all of them to be connected')
 })
 
 t.test('a worker that is being started makes the app unready, and does not hold up its end', async t => {
@@ -204,7 +241,7 @@ t.test('queued commands at a gateway in two processes: done once, in order for e
     t.match(await Promise.all(commands.map(outcomes)), prices.map(price => Array(4).fill({ status: 'succeeded', result: { version: price + 1 } })))
     return id
   }))
-  const db = connect(settings.POSTGRES_URL, 1)
+  const db = connectPostgres(settings.POSTGRES_URL, 1)
   t.teardown(async () => await db.destroy())
   const { rows } = await sql<{ prices: (number | null)[] }>`select json_agg((value->'data'->>'price')::int order by position) as prices from events group by aggregate_id`.execute(db)
   t.same(rows.map(row => row.prices), ids.map(() => [null, ...prices]))
