@@ -1,4 +1,4 @@
-/** Runs a Fastify app as a process: logger, request ids, health, metrics, graceful close. The only place that touches `process`. */
+/** Runs a Fastify app as a process: logger, request ids, health, metrics, graceful close. With workers.ts, the only place that touches `process`. */
 import { randomUUID } from 'node:crypto'
 import closeWithGrace from 'close-with-grace'
 import Fastify, { LogController, type FastifyInstance } from 'fastify'
