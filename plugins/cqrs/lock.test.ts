@@ -3,9 +3,11 @@ import t from 'tap'
 import { Type } from 'typebox'
 import { notes, written, type Release } from '@bifold/test/notes'
 import { examplesOf } from './conformance.ts'
+import type { Envelope } from './envelope.ts'
 import { event, type AnyEventType } from './events.ts'
 import { canonical, faultsIn, locked, type EventLock, type LockedVersion } from './lock.ts'
 import type { Module } from './module.ts'
+import { forget, note, replace, type Document, type Notes } from './projection.ts'
 
 const lock = (module: Module, before: EventLock = {}): EventLock => JSON.parse(JSON.stringify(locked(module, before, aggregate => examplesOf([module], aggregate))))
 
@@ -14,8 +16,8 @@ const after = (release: Release): EventLock => lock(notes(release), release === 
 
 /** The module with another event, or another record. */
 function changed (module: Module, type: string, change: Partial<AnyEventType>, aggregate: object = {}): Module {
-  const [note] = module.aggregates
-  return { ...module, aggregates: [{ ...note!, ...aggregate, events: { ...note!.events, [type]: Object.assign(() => ({}) as never, { ...note!.events[type]! }, change) as never } }] }
+  const [first] = module.aggregates
+  return { ...module, aggregates: [{ ...first!, ...aggregate, events: { ...first!.events, [type]: Object.assign(() => ({}) as never, { ...first!.events[type]! }, change) as never } }] }
 }
 
 function edited (lock: EventLock, type: string, version: number, change: (now: LockedVersion) => Partial<LockedVersion>): EventLock {
@@ -28,12 +30,20 @@ t.test('what is locked as it was written is fine, release after release, and loc
     t.same(faultsIn(notes(release), after(release)), [], `release ${release}`)
     t.same(lock(notes(release), after(release)), after(release))
   }
+  t.same(faultsIn(remembering({ names: ({ id }) => [id], noted: { author: 'Ada' } }), after(2)), [], 'what a projection notes it finds again')
   const { NoteWritten } = after(3)
   t.same(NoteWritten!['1'], after(1)['NoteWritten']!['1'], 'what was locked first is still there')
   t.match(NoteWritten!['3']!.arrived, { 1: [{ record: written(3, { author: 'Ada', text: 'on engines' }) }], 2: [{}] })
 })
 
 const more = Type.Object({ author: Type.String(), text: Type.String(), mood: Type.Optional(Type.String()) }, { additionalProperties: false })
+/** The second release, with a projection that notes something at the first event, and looks for it at the last. */
+function remembering ({ names, noted }: { names: (event: Envelope) => readonly string[], noted: object }): Module {
+  const NoteWritten = ({ id }: Envelope) => note({ _id: id, ...noted })
+  const NoteStruck = ({ id }: Envelope, found: Notes<Document & { author: string }>) => [forget(id), replace({ _id: id, by: found.get(id)!.author.toUpperCase() })]
+  return { ...notes(2), projections: [{ collection: 'struck', indexes: [], notes: names, on: { NoteWritten, NoteStruck } }] }
+}
+
 const faults: [what: string, module: Module, lock: EventLock, says: RegExp][] = [
   ['a changed schema of the data', changed(notes(1), 'NoteWritten', { schema: more }), after(1), /^NoteWritten: the schema of its data is not what is locked for version 1\..*declare version 2 of NoteWritten.*npm run generate/],
   ['a changed schema of the record', changed(notes(1), 'NoteWritten', {}, { recordSchema: more }), after(1), /^NoteWritten: the schema of the record after it is not what is locked for version 1/],
@@ -49,6 +59,8 @@ const faults: [what: string, module: Module, lock: EventLock, says: RegExp][] = 
   ['an old event that does not fit today', notes(2), edited(edited(after(2), 'NoteStruck', 1, ({ written }) => ({ written: written.map(one => ({ ...one, value: { task: 'delete', data: { id: one.key, version: 3, author: 'Ada' }, event: {} } })) })), 'NoteStruck', 2, () => ({ arrived: { 1: [{ data: {}, record: { authors: ['Ada'] } }] } })), /^NoteStruck: message 1 of version 1 does not fit today's schema of its record/],
   ['a message of another event', notes(1), edited(after(1), 'NoteStruck', 1, () => ({ written: after(1)['NoteWritten']!['1']!.written })), /^NoteStruck: message 1 of version 1 is of version 1 of NoteWritten/],
   ['a message that was put there by hand, without what became of it', notes(2), edited(after(2), 'NoteStruck', 1, ({ written }) => ({ written: [...written, ...written] })), /^NoteStruck: message 2 of version 1 has nothing to compare with in version 2\. Run: npm run generate/],
+  ['a note that lacks what a later event looks for', remembering({ names: ({ id }) => [id], noted: {} }), after(2), /^NoteStruck: message 1 of version 1 is not read: .*toUpperCase/],
+  ['a note that is looked at without being named', remembering({ names: () => [], noted: { author: 'Ada' } }), after(2), /^NoteStruck: message 1 of version 1 is not read: the projection struck does not name the note 019a/],
   ['a projection that does not take it', { ...notes(1), projections: [{ collection: 'notes', indexes: [], on: { NoteWritten: () => ({}) as never } }] }, after(1), /^NoteWritten: message 1 of version 1 is not taken by the projection notes/]
 ]
 for (const [what, module, lock, says] of faults) {
@@ -66,10 +78,10 @@ t.test('locking adds what became of a message that was put there by hand, and ov
 })
 
 t.test('an event without an example cannot be locked; one of its own is enough', async t => {
-  const { aggregates: [note], commands, ...rest } = notes(1)
+  const { aggregates: [aggregate], commands, ...rest } = notes(1)
   const withMore = (NoteShelved: AnyEventType): Module => {
-    const aggregate = { ...note!, events: { ...note!.events, NoteShelved }, evolve: { ...note!.evolve, NoteShelved: (state: unknown) => state } }
-    return { ...rest, aggregates: [aggregate], commands: Object.fromEntries(Object.entries(commands).map(([name, command]) => [name, { ...command, aggregate }])) }
+    const now = { ...aggregate!, events: { ...aggregate!.events, NoteShelved }, evolve: { ...aggregate!.evolve, NoteShelved: (state: unknown) => state } }
+    return { ...rest, aggregates: [now], commands: Object.fromEntries(Object.entries(commands).map(([name, command]) => [name, { ...command, aggregate: now }])) }
   }
   const shelf = Type.Object({ shelf: Type.Integer() }, { additionalProperties: false })
   t.throws(() => lock(withMore(event('NoteShelved', 'update', shelf))), { message: /No command's example leads to NoteShelved: give it one/ })

@@ -7,6 +7,7 @@ import type { AnyAggregate } from './aggregate.ts'
 import { messageHeaders, messageValue, readMessage, type Envelope } from './envelope.ts'
 import type { AnyEventType, Fact } from './events.ts'
 import type { Module } from './module.ts'
+import type { AnyProjection, Document } from './projection.ts'
 import { projectionsOf, upcast } from './upcast.ts'
 import { compiler } from './validate.ts'
 
@@ -39,10 +40,11 @@ const changed = (type: string, version: number, what: string) => `${type}: ${wha
  * What is wrong with a module's events, as sentences that tell what to do: a changed schema without a new version, a step that is
  * missing or does something else than before, an old event that does not fit today's schema or that a projection does not take.
  *
- * @param projections those that are tried with the old events; one with notes needs those of the events before, and is left out
+ * @param projections those that are tried with the old events, in the order in which the module declares them; what they note they find again
  */
 export function faultsIn (module: Module, lock: EventLock, projections = projectionsOf([module])): string[] {
   const compile = compiler(module.formats)
+  const tried = projections.map(tryOut)
   const declared = new Set(module.aggregates.flatMap(({ events }) => Object.keys(events)))
   const gone = Object.keys(lock).filter(type => !declared.has(type)).map(type => `${type} is locked and not declared any more: what was written of it could not be read. Declare it, though no command makes it now`)
   return [...gone, ...module.aggregates.flatMap(aggregate => Object.values(aggregate.events).flatMap(type => {
@@ -58,7 +60,7 @@ export function faultsIn (module: Module, lock: EventLock, projections = project
         return [
           ...arrivalFaults(type, locked, event, index).map(fault => `${name} ${fault}`),
           ...shapeFaults(upcast(event, type), fits).map(fault => `${name} ${fault}`),
-          ...projections.filter(({ on, notes }) => Object.hasOwn(on, type.type) && notes === undefined).flatMap(({ on, collection }) => untaken(on[type.type]!(event as never, unnoted)) ? [`${name} is not taken by the projection ${collection}`] : [])
+          ...tried.flatMap(({ collection, takes }) => takes(event) ? [] : [`${name} is not taken by the projection ${collection}`])
         ]
       } catch (error) {
         return [`${name} is not read: ${(error as Error).message}`]
@@ -131,8 +133,29 @@ function shapeFaults (event: Envelope, fits: Record<keyof Shape, ReturnType<Retu
   return (['data', 'record'] as const).flatMap(part => fits[part](event[part]) ? [] : [`does not fit today's schema of its ${part}: ${fits[part].errors!.map(({ instancePath, message }) => `${instancePath} ${message}`).join(', ')}`])
 }
 
-const unnoted = { get: () => undefined }
-const untaken = (changes: unknown): boolean => [changes].flat().some(change => typeof (change as { id?: unknown } | undefined)?.id !== 'string')
+/** A projection that is shown one event after the other, with its notes in memory. */
+function tryOut ({ collection, on, notes = () => [] }: AnyProjection) {
+  const noted = new Map<string, Document>()
+  return {
+    collection,
+    /** False if what its handler returns are no changes. @throws what the handler throws, or if it looks at a note that it has not named */
+    takes (event: Envelope): boolean {
+      if (!Object.hasOwn(on, event.type)) return true
+      const named = notes(event as never)
+      const get = (id: string) => {
+        if (!named.includes(id)) throw new Error(`the projection ${collection} does not name the note ${id} that it looks at`)
+        return noted.get(id) as never
+      }
+      const changes = [on[event.type]!(event as never, { get })].flat()
+      for (const change of changes) {
+        if (typeof (change as { id?: unknown } | undefined)?.id !== 'string') return false
+        // What is forgotten stays: the lock has the end of an aggregate in each version, and all messages have one id.
+        if (change.op === 'note') noted.set(change.id, change.doc)
+      }
+      return true
+    }
+  }
+}
 
 function withToday (type: AnyEventType, aggregate: AnyAggregate, found: EventLock[string], examples: readonly Example[]): EventLock[string] {
   const versions = { ...found }
