@@ -75,7 +75,7 @@ export default fp<GrpcOptions>(async (app, { host, port, fd, keepalive = keepali
     closing = true
     clearTimeout(timer)
     health.setStatus('', 'NOT_SERVING')
-    listener.refuse()
+    listener.server.close()
     streams.end() // a watcher stays for ever, and its connection would be cut
     await shutdown(server, listener)
   })

@@ -4,18 +4,17 @@ import net, { type AddressInfo } from 'node:net'
 import { ServerCredentials, type Server } from '@grpc/grpc-js'
 
 export interface Listener {
+  /** What listens. Closed, it refuses new connections. A call that is sent away afterwards is tried again by its client, but only once: so on no connection that is sent away too. */
   readonly server: net.Server
   listen (where: { host: string, port: number, fd: number | undefined }): Promise<number>
-  /** Refuses new connections. A call that is sent away afterwards is tried again by its client, but only once: so on no connection that is sent away too. */
-  refuse (): void
-  /** Resolves after `refuse`, when the last connection has ended: grpc-js waits for those that it has listened for itself only. */
+  /** Resolves when it is closed, also if it has never listened, and the last connection has ended: grpc-js waits for those that it has listened for itself only. */
   readonly ended: Promise<void>
 }
 
 export function makeListener (server: Server, connectionsMax: number): Listener {
   const injector = server.createConnectionInjector(ServerCredentials.createInsecure())
   const listening = net.createServer({ noDelay: true }, socket => injector.injectConnection(socket))
-  Object.assign(listening, { maxConnections: connectionsMax, dropMaxConnection: true }) // dropped, not handed round, as in plugins/service
+  listening.maxConnections = connectionsMax
   const ended = Promise.withResolvers<void>()
   listening.once('close', ended.resolve)
   return {
@@ -25,7 +24,6 @@ export function makeListener (server: Server, connectionsMax: number): Listener 
       await once(listening, 'listening')
       return (listening.address() as AddressInfo).port
     },
-    refuse () { listening.close() }, // also if it has never listened: it is closed then, too
     ended: ended.promise
   }
 }

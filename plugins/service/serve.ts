@@ -59,8 +59,7 @@ export async function build<Config> (app: App<Config>, config: Config, { name, l
     return503OnClosing: false, // what still comes in on a connection is answered, and then the connection is closed
     ajv: { customOptions: { allErrors: true, removeAdditional: false, coerceTypes: false, useDefaults: false } }
   })
-  // Dropped, since workers that are all full would hand a connection round for ever. Node's types do not know the option yet.
-  Object.assign(server.server, { maxConnections: connectionsMax, dropMaxConnection: true })
+  server.server.maxConnections = connectionsMax
   boundPipelining(server)
   letWait(server)
   server.addHook('onRequest', async (request, reply) => { reply.header('x-request-id', request.id) })
