@@ -4,6 +4,7 @@ import { KeyReused, messageValue, TooLarge, VersionMismatch, type AnyAggregate, 
 import { arrays, transaction, type Db } from '@bifold/postgres'
 import { noReactions, written, type Reactions } from './process-events.ts'
 import { loadStates, see, unborn, Unforeseen, type States } from './load.ts'
+import { insertRefused, insertSucceeded, type Refused, type Succeeded } from './outcomes.ts'
 import type { Answer, Request } from './request.ts'
 
 export type Outcome = { readonly ok: true, readonly answer: Answer } | { readonly ok: false, readonly error: unknown }
@@ -29,8 +30,9 @@ interface Group {
   /** By the digest of the key. */
   readonly answers: Map<string, { fingerprint: string, answer: Answer }>
   readonly newKeys: Set<string>
-  /** Those from the queue that have succeeded. */
-  readonly dequeued: { readonly id: string, readonly aggregate: string, readonly answer: Answer }[]
+  /** What has become of those from the queue. */
+  readonly succeeded: Succeeded[]
+  readonly refused: Refused[]
 }
 
 /**
@@ -73,7 +75,7 @@ async function commitOnce (db: Db, requests: readonly Request[], reactions: Reac
   try {
     let reacting = false
     const outcomes = await transaction(db, async tx => {
-      const group: Group = { states: await loadStates(tx, requests), rounds, events: [], answers: new Map(), newKeys: new Set(), dequeued: [] }
+      const group: Group = { states: await loadStates(tx, requests), rounds, events: [], answers: new Map(), newKeys: new Set(), succeeded: [], refused: [] }
       // After the locks: who repeats a request that is just being committed has waited for it, and sees its answer.
       if (looking) await loadAnswers(tx, requests, group)
       const outcomes = requests.map(request => decide(request, group))
@@ -101,12 +103,23 @@ async function loadAnswers (tx: Db, requests: readonly Request[], group: Group) 
 function decide (request: Request, group: Group): Outcome {
   try {
     const answer = request.key === undefined ? apply(request, group) : applyOnce(request, request.key, group)
-    if (request.queued !== undefined) group.dequeued.push({ id: request.queued, aggregate: request.command.aggregate.name, answer })
+    if (request.queued !== undefined) group.succeeded.push({ id: request.queued.id, aggregate: request.command.aggregate.name, answer })
     return { ok: true, answer }
   } catch (error) {
     if (error instanceof Unforeseen) throw error
+    // In the same transaction: decided once more, after later ones of its aggregate, it might be accepted.
+    group.refused.push(...refusalOf(request, error))
     return { ok: false, error }
   }
+}
+
+/** What is kept of a refusal: nothing, unless the command waited in the queue. */
+const refusalOf = ({ queued, command }: Request, error: unknown): Refused[] => queued === undefined ? [] : [{ id: queued.id, aggregate: command.aggregate.name, problem: queued.problem(error) }]
+
+/** Keeps that PostgreSQL has refused a command of the queue, before anything that comes after it is done. Throws if that fails. */
+export async function keepRefusal (db: Db, request: Request, error: unknown): Promise<void> {
+  const refused = refusalOf(request, error)
+  if (refused.length > 0) await db.executeQuery(insertRefused(db, refused))
 }
 
 function applyOnce (request: Request, { value, digest, fingerprint }: NonNullable<Request['key']>, group: Group): Answer {
@@ -186,10 +199,11 @@ function save ({ aggregate, before, after }: Change, rounds: Round[]) {
   round.changed.get(aggregate)!.set(after.id, after)
 }
 
-function writes (tx: Db, { states, rounds, events, answers, newKeys, dequeued }: Group): CompiledQuery[] {
+function writes (tx: Db, { states, rounds, events, answers, newKeys, succeeded, refused }: Group): CompiledQuery[] {
   const statements: CompiledQuery[] = []
   // The primary key decides, should two gateways execute the same command of the queue.
-  if (dequeued.length > 0) statements.push(insertOutcomes(tx, dequeued))
+  if (succeeded.length > 0) statements.push(insertSucceeded(tx, succeeded))
+  if (refused.length > 0) statements.push(insertRefused(tx, refused))
   // First: who repeats a request meets its key, and not what the first one took.
   if (newKeys.size > 0) {
     // In their order, so that two gateways lock in one order.
@@ -213,19 +227,6 @@ function writes (tx: Db, { states, rounds, events, answers, newKeys, dequeued }:
   }
   if (events.length > 0) statements.push(insertEvents(tx, events))
   return statements
-}
-
-function insertOutcomes (tx: Db, dequeued: Group['dequeued']): CompiledQuery {
-  return sql`
-    insert into queued_commands (id, aggregate, aggregate_id, version, seen)
-    select * from unnest(
-      ${arrays.uuid(dequeued.map(({ id }) => id))}::uuid[],
-      ${arrays.text(dequeued.map(({ aggregate }) => aggregate))}::text[],
-      ${arrays.uuid(dequeued.map(({ answer: { id } }) => id))}::uuid[],
-      ${arrays.integer(dequeued.map(({ answer: { version } }) => version))}::integer[],
-      ${arrays.json(dequeued.map(({ answer: { seen = [] } }) => JSON.stringify(seen)))}::json[]
-    )
-  `.compile(tx)
 }
 
 // A parameter for each column: the statement's text is the same for any number of rows.

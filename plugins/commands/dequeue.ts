@@ -1,13 +1,13 @@
 /** Executes what waits on the topic of commands, partition by partition, by the same group commit as everything else. */
 import type { Admin } from 'kafkajs'
 import type { FastifyBaseLogger } from 'fastify'
-import { Internal, invalidInput, isDomainError, Unavailable, type DomainError } from '@bifold/cqrs'
+import { Internal, isDomainError, Unavailable, type DomainError } from '@bifold/cqrs'
 import { Outdated, topicIdOf, type RawMessage, type Track } from '@bifold/kafka'
 import { problemOf } from '@bifold/problem'
 import { isRace, type Executor } from './executor.ts'
 import type { Outcome } from './commit.ts'
 import type { Outcomes, Partition } from './outcomes.ts'
-import { readCommand, writePlace, type Queueable } from './queued.ts'
+import { readCommand, writePlace, type Message, type Queueable } from './queued.ts'
 import type { Request } from './request.ts'
 import type { Waiters } from './waiters.ts'
 
@@ -48,30 +48,26 @@ export const openIn = (options: DequeueOptions) => async (partition: number): Pr
   }]
 }
 
-type Taken = ReturnType<typeof readCommand> & { readonly offset: number }
+type Taken = Message & { readonly problem: (error: unknown) => unknown }
 
 /** @throws if PostgreSQL is away, and nobody knows what was done: then it is begun again where the checkpoint is, and what is done is passed over */
 async function execute (options: DequeueOptions, own: Partition & { readonly order: object }, messages: readonly RawMessage[]): Promise<void> {
-  const { topic, admin, executor, outcomes, waiters, count, log } = options
+  const { topic, admin, executor, outcomes, waiters, count } = options
   const { topicId, partition, order } = own
   const taken = take(options, partition, messages)
   const [done, topicIdNow] = await Promise.all([outcomes.done(taken.map(({ queued }) => queued)), topicIdOf(admin, topic)])
   // An id never comes back: what was read before it was asked for is of this topic, if it is the same.
   if (topicIdNow !== topicId) throw new Outdated('the topic of commands was made anew')
   const left = taken.filter(({ queued }) => !done.has(queued) && done.add(queued)) // the same may be there twice
-  // A message that another version of the gateway has written may be against today's schema.
-  const results = new Map<Taken, Outcome>(left.flatMap(request => request.wrong === undefined ? [] : [[request, { ok: false, error: invalidInput('body', request.wrong) }]]))
-  const valid = left.filter(({ wrong }) => wrong === undefined)
-  const executed = await executor.executeAll(valid, order)
-  valid.forEach((request, index) => results.set(request, executed[index]!))
-  const refused = left.flatMap(request => {
-    const outcome = results.get(request)!
-    if (outcome.ok || isDoneElsewhere(outcome.error)) return []
-    if (outcome.error instanceof Unavailable || isRace(outcome.error)) throw outcome.error
-    return [{ id: request.queued, aggregate: request.command.aggregate.name, problem: problem(request, partition, outcome.error, log) }]
-  })
-  await outcomes.keep(own, Number(messages.at(-1)!.offset) + 1, refused)
-  for (const [request, outcome] of results) count(request, outcome)
+  // First: whoever has crashed and begins again must not find one acceptable after all, when later ones are done.
+  await outcomes.refuse(left.flatMap(one => 'error' in one ? [{ id: one.queued, aggregate: one.aggregate, problem: one.problem(one.error) }] : []))
+  const requests = left.flatMap(one => 'request' in one ? [{ ...one.request, queued: { id: one.queued, problem: one.problem } }] : [])
+  const executed = await executor.executeAll(requests, order)
+  for (const outcome of executed) {
+    if (!outcome.ok && (outcome.error instanceof Unavailable || isRace(outcome.error))) throw outcome.error
+  }
+  await outcomes.keep(own, Number(messages.at(-1)!.offset) + 1)
+  requests.forEach((request, index) => count(request, executed[index]!))
   waiters.tell(taken.map(({ queued }) => queued))
 }
 
@@ -79,7 +75,9 @@ function take ({ commands, log, junk }: DequeueOptions, partition: number, messa
   return messages.flatMap(({ value, offset, isControlRecord }) => {
     if (isControlRecord === true) return []
     try {
-      return [{ ...readCommand(value, commands), offset: Number(offset) }]
+      const message = readCommand(value, commands)
+      const place = writePlace({ id: message.queued, partition, offset: Number(offset) })
+      return [{ ...message, problem: (error: unknown) => problem(place, message.requestId, error, log) }]
     } catch (error) {
       junk()
       log.warn({ partition, offset, reason: (error as Error).message }, 'what is no command was passed over')
@@ -88,10 +86,8 @@ function take ({ commands, log, junk }: DequeueOptions, partition: number, messa
   })
 }
 
-const isDoneElsewhere = (error: unknown) => (error as { constraint?: string }).constraint === 'queued_commands_pkey'
-
-function problem ({ queued, offset, requestId }: Taken, partition: number, error: unknown, log: FastifyBaseLogger) {
+function problem (place: string, requestId: string, error: unknown, log: FastifyBaseLogger) {
   const known: DomainError = isDomainError(error) ? error : new Internal()
   if (!isDomainError(error)) log.error({ err: error, requestId }, 'queued command failed')
-  return problemOf(known, { url: `/commands/${writePlace({ id: queued, partition, offset })}`, id: requestId })
+  return problemOf(known, { url: `/commands/${place}`, id: requestId })
 }

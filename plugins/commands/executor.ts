@@ -1,8 +1,8 @@
 /** The group commit: commands that arrive while earlier ones are being committed share the next transaction. */
 import { Histogram, type Registry } from 'prom-client'
-import { isDomainError, Overloaded, Unavailable } from '@bifold/cqrs'
+import { Overloaded, Unavailable } from '@bifold/cqrs'
 import { isOutage, type Db } from '@bifold/postgres'
-import { commit, type Outcome } from './commit.ts'
+import { commit, keepRefusal, type Outcome } from './commit.ts'
 import { noReactions, type Reactions } from './process-events.ts'
 import type { Answer, Request } from './request.ts'
 import { makeWaiting, type Waiting } from './waiting.ts'
@@ -43,7 +43,7 @@ const attemptsMax = 5 // deadlocks and races with another gateway; each loses at
 export function makeExecutor (db: Db, metrics: Registry, own: Partial<Limits> = {}, reactions: Reactions = noReactions): Executor {
   const { groupSizeMax, groupBytesMax, groupsMax, queueMax, queueBytesMax } = { ...limits, ...own }
   const waiting = makeWaiting({ groupSizeMax, groupBytesMax })
-  const committed: Committing = async requests => await commit(db, requests, reactions)
+  const committer: Committer = { commit: async requests => await commit(db, requests, reactions), keepRefusal: async (request, error) => await keepRefusal(db, request, error) }
   let committing = 0
   const sizes = new Histogram({ name: 'bifold_commit_group_size', help: 'Commands in one transaction', buckets: [1, 2, 5, 10, 20, 50, 100, 200, 500], registers: [metrics] })
 
@@ -61,7 +61,7 @@ export function makeExecutor (db: Db, metrics: Registry, own: Partial<Limits> = 
       if (group.length === 0) break
       committing++
       sizes.observe(group.length)
-      void settle(committed, group).then(reached => {
+      void settle(committer, group).then(reached => {
         // Who comes after in an order must not be done without who went before.
         giveUp(over(reached))
         committing--
@@ -98,18 +98,21 @@ export function makeExecutor (db: Db, metrics: Registry, own: Partial<Limits> = 
   }
 }
 
-type Committing = (requests: readonly Request[]) => Promise<Outcome[]>
+interface Committer {
+  commit (requests: readonly Request[]): Promise<Outcome[]>
+  keepRefusal (request: Request, error: unknown): Promise<void>
+}
 
-/** Commits a group and answers each of its commands; never rejects. Resolves with false if PostgreSQL went away. */
-async function settle (committed: Committing, group: readonly Waiting[]): Promise<boolean> {
+/** Commits a group and answers each of its commands; never rejects. Resolves with false if PostgreSQL went away, or if one is to be tried again before what comes after it in its order. */
+async function settle (committer: Committer, group: readonly Waiting[]): Promise<boolean> {
   const [first] = group
   if (group.length === 1) {
-    const outcome = await alone(committed, first!.request)
+    const outcome = await alone(committer, first!.request)
     first!.settle(outcome)
-    return outcome.ok || !(outcome.error instanceof Unavailable)
+    return outcome.ok || !(outcome.error instanceof Unavailable || (first!.order !== undefined && isRace(outcome.error)))
   }
   try {
-    const outcomes = await committed(group.map(({ request }) => request))
+    const outcomes = await committer.commit(group.map(({ request }) => request))
     group.forEach((one, index) => one.settle(outcomes[index]!))
     return true
   } catch (error) {
@@ -117,7 +120,7 @@ async function settle (committed: Committing, group: readonly Waiting[]): Promis
     if (isOutage(error)) return giveUp(group)
     // The transaction was rolled back. One of the group is guilty, and is found by halves: in the end each fails for its own reasons only.
     const middle = group.length >>> 1
-    return await settle(committed, group.slice(0, middle)) ? await settle(committed, group.slice(middle)) : giveUp(group.slice(middle))
+    return await settle(committer, group.slice(0, middle)) ? await settle(committer, group.slice(middle)) : giveUp(group.slice(middle))
   }
 }
 
@@ -126,15 +129,27 @@ function giveUp (group: readonly Waiting[]): false {
   return false
 }
 
-async function alone (committed: Committing, request: Request): Promise<Outcome> {
+async function alone (committer: Committer, request: Request): Promise<Outcome> {
   for (let attempt = 1; ; attempt++) {
     try {
-      const [outcome] = await committed([request])
+      const [outcome] = await committer.commit([request])
       return outcome!
     } catch (error) {
-      if (isOutage(error)) return { ok: false, error: new Unavailable('PostgreSQL') }
-      if (isDomainError(error) || !isRace(error) || attempt === attemptsMax) return { ok: false, error }
+      if (isOutage(error)) return away
+      if (!isRace(error)) return await refused(committer, request, error)
+      if (attempt === attemptsMax) return { ok: false, error }
     }
+  }
+}
+
+const away: Outcome = { ok: false, error: new Unavailable('PostgreSQL') }
+
+async function refused (committer: Committer, request: Request, error: unknown): Promise<Outcome> {
+  try {
+    if (!isDoneElsewhere(error)) await committer.keepRefusal(request, error)
+    return { ok: false, error }
+  } catch {
+    return away // it is as if it had not been tried
   }
 }
 
@@ -145,3 +160,6 @@ export function isRace (error: unknown): boolean {
   const { code = '', constraint = '' } = error as { code?: string, constraint?: string }
   return races.has(code) || (code === '23505' && racedConstraints.has(constraint))
 }
+
+/** Another gateway has done this command of the queue. */
+const isDoneElsewhere = (error: unknown): boolean => (error as { constraint?: string }).constraint === 'queued_commands_pkey'

@@ -28,7 +28,7 @@ export interface CommandsOptions { modules: readonly Module[], tokenSecret?: str
 
 const Id = Type.Object({ id: Type.String({ format: 'uuid' }) })
 const AnswerBody = Type.Object({ id: Type.String({ format: 'uuid' }), version: Type.Integer({ description: 'Rises by one with each event; also the ETag' }) })
-const Accepted = Type.Object({ id: Type.String({ format: 'uuid', description: 'Of the aggregate' }), command: Type.String(), status: Type.Literal('queued') })
+const Accepted = Type.Object({ id: Type.Optional(Type.String({ format: 'uuid', description: 'Of the aggregate; not for a command that creates one and has an Idempotency-Key, of which `Location` tells whether it was done before' })), command: Type.String(), status: Type.Literal('queued') })
 
 /** What processes need. */
 export interface Commands {
@@ -123,7 +123,7 @@ function route ({ name, module, command, executor, counted, tokenSecret, queue }
       }
       if (queue !== undefined && request.headers['prefer'] !== undefined && preferences(request).respondAsync) {
         const queued = await queue.accept(queueName(module, name), asked)
-        return await reply.code(202).headers({ location: `/commands/${queued}`, 'preference-applied': 'respond-async' }).send({ id: asked.id, command: queued, status: 'queued' })
+        return await reply.code(202).headers({ location: `/commands/${queued}`, 'preference-applied': 'respond-async' }).send({ ...creates && asked.key !== undefined ? {} : { id: asked.id }, command: queued, status: 'queued' })
       }
       const answer = await counted(executor.execute(asked))
       const { id, version, replayed } = answer

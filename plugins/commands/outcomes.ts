@@ -1,8 +1,9 @@
 /** The outcomes of queued commands in PostgreSQL, and how far the queue is done. */
-import { sql } from 'kysely'
+import { sql, type CompiledQuery } from 'kysely'
 import { CommandNotFound, Unavailable, writeToken, type Place as Seen } from '@bifold/cqrs'
-import { isOutage, type Db } from '@bifold/postgres'
+import { arrays, isOutage, type Db } from '@bifold/postgres'
 import { writePlace, type Place } from './queued.ts'
+import type { Answer } from './request.ts'
 
 /** A partition of one topic: another of the same name has another id. */
 export interface Partition { readonly topicId: string, readonly partition: number }
@@ -14,6 +15,31 @@ export interface Status {
   readonly result?: { readonly id: string, readonly version: number, readonly consistencyToken: string }
   readonly problem?: unknown
 }
+
+export interface Succeeded { readonly id: string, readonly aggregate: string, readonly answer: Answer }
+export interface Refused { readonly id: string, readonly aggregate: string, readonly problem: unknown }
+
+export const insertSucceeded = (tx: Db, succeeded: readonly Succeeded[]): CompiledQuery => sql`
+  insert into queued_commands (id, aggregate, aggregate_id, version, seen)
+  select * from unnest(
+    ${arrays.uuid(succeeded.map(({ id }) => id))}::uuid[],
+    ${arrays.text(succeeded.map(({ aggregate }) => aggregate))}::text[],
+    ${arrays.uuid(succeeded.map(({ answer: { id } }) => id))}::uuid[],
+    ${arrays.integer(succeeded.map(({ answer: { version } }) => version))}::integer[],
+    ${arrays.json(succeeded.map(({ answer: { seen = [] } }) => JSON.stringify(seen)))}::json[]
+  )
+`.compile(tx)
+
+/** Passes over those of which another gateway has found otherwise. */
+export const insertRefused = (tx: Db, refused: readonly Refused[]): CompiledQuery => sql`
+  insert into queued_commands (id, aggregate, problem)
+  select * from unnest(
+    ${arrays.uuid(refused.map(({ id }) => id))}::uuid[],
+    ${arrays.text(refused.map(({ aggregate }) => aggregate))}::text[],
+    ${arrays.json(refused.map(({ problem }) => JSON.stringify(problem)))}::json[]
+  )
+  on conflict (id) do nothing
+`.compile(tx)
 
 export function makeOutcomes (db: Db, topic: string, tokenSecret: string) {
   return {
@@ -43,17 +69,17 @@ export function makeOutcomes (db: Db, topic: string, tokenSecret: string) {
       return new Set(rows.map(({ id }) => id))
     },
 
-    /** Writes why commands were refused, if nobody else has found otherwise, and how far the partition is done. */
-    async keep ({ topicId, partition }: Partition, next: number, refused: readonly { id: string, aggregate: string, problem: unknown }[]): Promise<void> {
-      await db.transaction().execute(async tx => {
-        if (refused.length > 0) {
-          await tx.insertInto('queuedCommands').values(refused.map(({ problem, ...one }) => ({ ...one, aggregateId: null, version: null, seen: null, problem: JSON.stringify(problem) }))).onConflict(conflict => conflict.column('id').doNothing()).execute()
-        }
-        await sql`
-          insert into command_checkpoints (topic, topic_id, partition, next) values (${topic}, ${topicId}, ${partition}, ${next})
-          on conflict (topic, partition) do update set topic_id = excluded.topic_id,
-            next = case when command_checkpoints.topic_id = excluded.topic_id then greatest(command_checkpoints.next, excluded.next) else excluded.next end`.execute(tx)
-      })
+    /** Keeps why commands are refused that are not even tried. */
+    async refuse (refused: readonly Refused[]): Promise<void> {
+      if (refused.length > 0) await db.executeQuery(insertRefused(db, refused))
+    },
+
+    /** Keeps how far the partition is done. */
+    async keep ({ topicId, partition }: Partition, next: number): Promise<void> {
+      await sql`
+        insert into command_checkpoints (topic, topic_id, partition, next) values (${topic}, ${topicId}, ${partition}, ${next})
+        on conflict (topic, partition) do update set topic_id = excluded.topic_id,
+          next = case when command_checkpoints.topic_id = excluded.topic_id then greatest(command_checkpoints.next, excluded.next) else excluded.next end`.execute(db)
     },
 
     /** Of the topic with this id. */

@@ -13,7 +13,7 @@ import { build } from '@bifold/service'
 import { kafkaFor, servers, stores, until, type Settings } from '@bifold/test'
 import { openIn } from './dequeue.ts'
 import { makeExecutor } from './executor.ts'
-import { makeOutcomes } from './outcomes.ts'
+import { makeOutcomes, type Outcomes } from './outcomes.ts'
 import { writeCommand } from './queued.ts'
 
 const uuid = (n: number, kind = 4) => `${String(n).padStart(8, '0')}-0000-${kind}000-8000-000000000000`
@@ -80,6 +80,7 @@ t.test('a command is accepted, done, and asked for: succeeded or refused, and in
   const keyed = await Promise.all([queue('POST', '/books', emma, { 'idempotency-key': 'once' }), queue('POST', '/books', emma, { 'idempotency-key': 'once' })])
   const [one, two] = await Promise.all(keyed.map(outcome))
   t.same(one.result, two.result)
+  for (const { body } of keyed) t.notOk('id' in body, 'which of them adds the book is not known yet')
   t.match(await send('POST', '/books', { title: '' }, byQueue), { status: 400, body: { code: 'INVALID_INPUT' } }, 'input is checked before')
   const [id] = added.headers.get('location')!.slice('/commands/'.length).split('.')
   for (const unknown of ['x', `${id!.replaceAll(/\w/g, '0')}.0.0`, `${id!.replaceAll(/\w/g, '0')}.0.999999999`, `${id}.7000.1`]) {
@@ -99,7 +100,7 @@ t.test('what is on the topic twice, or is no command, is passed over', async t =
   const id = '019a0000-0000-7000-8000-000000000001'
   const request = (queued: string, input: object) => writeCommand('books.addBook', queued, { command: books.commands['addBook']!, id, input, bytes: 1, expected: undefined, key: undefined, requestId: 'r', traceparent: 't' })
   const twice = request('11111111-1111-4111-8111-111111111111', { ...emma, title: 'Twice' })
-  const junk = [null, 'x', '[]', '{}', twice.replace('addBook', 'dropBooks'), twice.replace('"queued":"1', '"queued":"x'), '['.repeat(10_000)]
+  const junk = [null, 'x', '[]', '{}', twice.replace('"queued":"1', '"queued":"x'), '['.repeat(10_000)]
   await put(id, twice, ...junk, twice)
   await put(id, request('22222222-2222-4222-8222-222222222222', { title: 1 }), twice)
   await until(async () => Number((await sql<{ n: number }>`select count(*)::int as n from queued_commands`.execute(db)).rows[0]!.n) === 3, 'the outcomes')
@@ -109,8 +110,10 @@ t.test('what is on the topic twice, or is no command, is passed over', async t =
   await until(async () => await metric('bifold_command_queue_junk_total') === junk.length, 'the junk to be counted')
 })
 
-/** A message of the queue that adds a book. */
-const adding = (n: number) => ({ offset: String(n), timestamp: '0', key: null, value: Buffer.from(writeCommand('books.addBook', uuid(n), { command: books.commands['addBook']!, id: uuid(n, 7), input: emma, bytes: 1, expected: undefined, key: undefined, requestId: 'r', traceparent: 't' })) })
+/** A message of the queue. */
+const message = (n: number, name: string, id: string, input: object, expected?: number[]) =>
+  ({ offset: String(n), timestamp: '0', key: null, value: Buffer.from(writeCommand(`books.${name}`, uuid(n), { command: books.commands['addBook']!, id, input, bytes: 1, expected, key: undefined, requestId: 'r', traceparent: 't' })) })
+const adding = (n: number) => message(n, 'addBook', uuid(n, 7), emma)
 
 /** Opens partition 0 as gateways do, on a topic of 1000 messages that has the id which `topicId` tells. */
 async function partitions (t: Test, topicId: () => string) {
@@ -121,14 +124,14 @@ async function partitions (t: Test, topicId: () => string) {
   const admin = { topicId: async () => topicId(), fetchTopicOffsets: async () => [{ partition: 0, low: '0', high: '1000', offset: '1000' }] } as never
   const queueable = new Map(Object.entries(books.commands).map(([name, command]) => [`books.${name}`, { command, validate: compiler(books.formats)(command.input) }]))
   const errors: string[] = []
-  const open = async () => {
+  const open = async (own: Partial<Outcomes> = {}) => {
     const pool = connect(settings.POSTGRES_URL, 4)
     t.teardown(async () => await pool.destroy())
     const log = { warn () {}, error: (_: object, text: string) => errors.push(text) } as never
-    const [track] = await openIn({ topic, admin, executor: makeExecutor(pool, new Registry()), outcomes: makeOutcomes(pool, topic, ''), waiters: { tell () {}, async wait () {} }, commands: queueable, log, count () {}, junk () {} })(0)
+    const [track] = await openIn({ topic, admin, executor: makeExecutor(pool, new Registry()), outcomes: { ...makeOutcomes(pool, topic, ''), ...own }, waiters: { tell () {}, async wait () {} }, commands: queueable, log, count () {}, junk () {} })(0)
     return track!
   }
-  return { open, events, errors }
+  return { open, events, errors, db }
 }
 
 t.test('two gateways that both believe that they have a partition do each of its commands once', async t => {
@@ -140,6 +143,27 @@ t.test('two gateways that both believe that they have a partition do each of its
   t.equal((await events()).length, 200)
   t.equal(new Set((await events()).map(({ id }) => id)).size, 200)
   t.equal((await open()).next, 200, 'and the next begins behind them')
+})
+
+t.test('what was refused stays refused: begun again after a crash, it is not done after what came later', async t => {
+  const { open, events, db } = await partitions(t, () => 'one')
+  const [x, y] = [uuid(1, 7), uuid(2, 7)]
+  const isbn = '9780141439587'
+  await (await open()).work([message(0, 'addBook', x, emma), message(1, 'addBook', y, { ...emma, isbn })])
+  const crashing = await open({ keep: async () => { throw new Error('killed before the checkpoint') } })
+  const some = [
+    message(2, 'reviseBook', x, { isbn }), // another book has it
+    message(3, 'reviseBook', x, { price: 3 }, [2]), // it is at version 1
+    message(4, 'reviseBook', x, { price: '4' }), // of a gateway with another schema
+    message(5, 'archiveBook', x, {}), // of a gateway that knows more
+    message(6, 'reviseBook', x, { price: 6 })
+  ]
+  await t.rejects(crashing.work(some), { message: /killed/ })
+  await (await open()).work([message(7, 'withdrawBook', y, {})]) // and the ISBN is free
+  await (await open()).work(some)
+  t.same((await events()).filter(({ id }) => id === x).map(({ version, value }) => [version, value.data.price]), [[1, undefined], [2, 6]])
+  const { rows } = await sql<{ problem: any }>`select problem from queued_commands where problem is not null order by id`.execute(db)
+  t.match(rows.map(({ problem }) => problem.code), ['BOOKS_ISBN_TAKEN', 'VERSION_MISMATCH', 'INVALID_INPUT', 'COMMAND_UNKNOWN'])
 })
 
 t.test('what was read of a topic that somebody has made anew meanwhile is not done, but read again from its beginning', async t => {

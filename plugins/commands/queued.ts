@@ -1,6 +1,6 @@
 /** A command as it lies on the topic of commands, and the id by which its outcome is asked for. */
 import type { ValidateFunction } from 'ajv'
-import { CommandNotFound, fieldErrors, type BoundCommand, type FieldError } from '@bifold/cqrs'
+import { CommandNotFound, CommandUnknown, fieldErrors, invalidInput, type BoundCommand, type DomainError } from '@bifold/cqrs'
 import type { Request } from './request.ts'
 
 /** A command that can wait in the queue. */
@@ -28,17 +28,24 @@ export function writeCommand (name: string, queued: string, { id, input, bytes, 
 const uuid = /^[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}$/
 const isText = (value: unknown): value is string => typeof value === 'string'
 
+/** A message of the queue: the command, or why it is refused here without being tried. */
+export type Message = { readonly queued: string, readonly requestId: string, readonly aggregate: string } & ({ readonly request: Request } | { readonly error: DomainError })
+
 /** @throws an error that says why it is no command of ours */
-export function readCommand (value: Buffer | null, commands: ReadonlyMap<string, Queueable>): Request & { readonly queued: string, readonly wrong: FieldError[] | undefined } {
+export function readCommand (value: Buffer | null, commands: ReadonlyMap<string, Queueable>): Message {
   if (value === null) throw new Error('it is empty')
   const message = JSON.parse(value.toString()) as Record<string, any> | null
   if (typeof message !== 'object' || message === null) throw new Error('it is no object')
   const { queued, command: name, id, input, bytes, expected, key, requestId, traceparent } = message
   if (![queued, id].every(one => isText(one) && uuid.test(one))) throw new Error('its ids are none')
-  const found = commands.get(name)
-  if (found === undefined) throw new Error(`there is no command ${String(name).slice(0, 100)}`)
-  const known = isText(requestId) && isText(traceparent) && Number.isSafeInteger(bytes) && (expected === undefined || Array.isArray(expected)) &&
+  const known = isText(name) && isText(requestId) && isText(traceparent) && Number.isSafeInteger(bytes) && (expected === undefined || Array.isArray(expected)) &&
     (key === undefined || (isText(key?.value) && [key.digest, key.fingerprint].every(digest => isText(digest) && /^[0-9a-f]{32}$/.test(digest))))
   if (!known) throw new Error('it is not as it was written')
-  return { command: found.command, queued, id, input, bytes, expected, key, requestId, traceparent, wrong: found.validate(input) ? undefined : fieldErrors(found.validate.errors) }
+  const found = commands.get(name)
+  // Written by a gateway of another version: who waits for it is told.
+  if (found === undefined) return { queued, requestId, aggregate: '', error: new CommandUnknown(name.slice(0, 100)) }
+  const { command, validate } = found
+  const own = { queued, requestId, aggregate: command.aggregate.name }
+  if (!validate(input)) return { ...own, error: invalidInput('body', fieldErrors(validate.errors)) }
+  return { ...own, request: { command, id, input, bytes, expected, key, requestId, traceparent } }
 }

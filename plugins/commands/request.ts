@@ -13,8 +13,8 @@ export interface Request {
   readonly expected: readonly number[] | undefined
   /** From Idempotency-Key, with digests of it and of the request. */
   readonly key: { readonly value: string, readonly digest: string, readonly fingerprint: string } | undefined
-  /** Its id in the queue, if it waited there. */
-  readonly queued?: string
+  /** If it waited in the queue: its id there, and what is kept of an error for which it is refused. */
+  readonly queued?: { readonly id: string, readonly problem: (error: unknown) => unknown }
   readonly requestId: string
   readonly traceparent: string
   /** What is written in the transaction of the command, if it is accepted or was before. */

@@ -272,6 +272,26 @@ t.test('a command whose state refers to another aggregate than a moment ago is d
   t.match((await stored(db)).members, [{ suspended: false }, { suspended: true }, { suspended: false }])
 })
 
+t.test('what cannot be decided, since it refers to something else each time, is not overtaken by what comes after it in its order', async t => {
+  const { db } = await database(t)
+  let members = 10
+  const restless = command(loan, {
+    method: 'POST',
+    url: '/lending/loans/:id/note',
+    summary: 'Sees another member each time',
+    input: Type.Object({}),
+    example: {},
+    sees: () => ({ member: one(member, memberId(members++)) }),
+    decide: () => []
+  })
+  await alone(db, [join(0), add(0), borrow(0, 0, 0)])
+  const executor = makeExecutor(db, new Registry())
+  const [undecided, after] = await inTime(executor.executeAll([request(restless, loanId(0)), request(recallLoan, loanId(0))], {}))
+  t.match(undecided, { ok: false, error: { code: '40001' } })
+  t.match(after, { ok: false, error: { code: 'UNAVAILABLE' } })
+  t.equal((await stored(db)).events.length, 4, 'the loan is not recalled')
+})
+
 t.test('over HTTP: If-Match and the answer are of the own aggregate, and a key is for all that the command did', async t => {
   const { url, db } = await database(t)
   const app = await build(async app => {

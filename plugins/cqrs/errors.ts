@@ -80,6 +80,7 @@ export const ResumeTokenExpired = createError('RESUME_TOKEN_EXPIRED', 'What came
 export const WatcherTooSlow = createError('WATCHER_TOO_SLOW', 'More changes wait than are kept for one watcher: go on with the last resume token', 429, { retryable: true })
 export const TooManyWatchers = createError('TOO_MANY_WATCHERS', 'As many watch here as one process takes', 429, { retryable: true })
 export const UnreadableMessage = createError<[why: string]>('UNREADABLE_MESSAGE', 'The message cannot be read: %s', 400)
+export const CommandUnknown = createError<[name: string]>('COMMAND_UNKNOWN', "The gateway that took it from the queue knows no command '%s': it has another version than the one that accepted it", 501)
 
 /** Makes an INVALID_INPUT error that names every field at fault. */
 export function invalidInput (what: string, errors: FieldError[]): DomainError {
@@ -90,5 +91,5 @@ export function invalidInput (what: string, errors: FieldError[]): DomainError {
 export const platformErrors: readonly DomainErrorClass<never>[] = [
   InvalidInput, InvalidJson, NestedTooDeep, BadRequest, RouteNotFound, BodyTooLarge, HeadersTooLarge, RequestTimeout, UnsupportedMediaType, Internal, VersionMismatch,
   Overloaded, Stopping, Unavailable, ReadModelNotReady, DeadlineExceeded, Cancelled, TooLarge, KeyReused, InvalidPageToken, InvalidToken, AnswerTooLarge,
-  InvalidResumeToken, ResumeTokenExpired, WatcherTooSlow, TooManyWatchers, UnreadableMessage, CommandNotFound
+  InvalidResumeToken, ResumeTokenExpired, WatcherTooSlow, TooManyWatchers, UnreadableMessage, CommandNotFound, CommandUnknown
 ]
