@@ -10,6 +10,7 @@ import openapi from '@bifold/openapi'
 import postgres, { connect, type Db } from '@bifold/postgres'
 import { build } from '@bifold/service'
 import { stores, until } from '@bifold/test'
+import { digestOf } from './headers.ts'
 import commands from './index.ts'
 import processes from './processes.ts'
 
@@ -26,7 +27,7 @@ const gifts = process<any>({
 })
 
 interface Gateway {
-  post (url: string, body?: object): Promise<{ status: number, id: string, code?: string }>
+  post (url: string, body?: object, headers?: Record<string, string>): Promise<{ status: number, id: string, code?: string }>
   del (url: string): Promise<number>
   metric (pattern: RegExp): Promise<string | undefined>
   ready (): Promise<boolean>
@@ -45,8 +46,8 @@ async function gateway (t: Test, url: string, modules: readonly Module[], { reac
   const ready = async () => (await app.inject('/health/ready')).statusCode === 200
   await until(ready, 'the gateway to be ready')
   return {
-    async post (url, payload) {
-      const response = await app.inject({ method: 'POST', url, ...payload === undefined ? {} : { payload } })
+    async post (url, payload, headers = {}) {
+      const response = await app.inject({ method: 'POST', url, headers, ...payload === undefined ? {} : { payload } })
       return { status: response.statusCode, ...response.json() }
     },
     del: async url => (await app.inject({ method: 'DELETE', url })).statusCode,
@@ -81,6 +82,23 @@ t.test('a book that is withdrawn while it is lent is recalled; one that is not l
   t.equal(recalled!.requestId, withdrawn!.requestId, 'the command has the request id of what led to it')
   await until(async () => await metric(/bifold_process_commands_total\{process="recall-withdrawn",outcome="accepted"\} (\d+)/) === '1', 'the metric')
   t.equal(await metric(/bifold_process_commands_total\{process="recall-withdrawn",outcome="nobody"\} (\d+)/), '1')
+})
+
+t.test('nobody can take the key of a process before', async t => {
+  const { url, db } = await database(t)
+  const { post } = await gateway(t, url, withProcesses(gifts), { reacts: false })
+  const { id } = await post('/lending/members', { name: 'Fanny Price' })
+  for (const index of [0, 1]) {
+    const digest = digestOf(`process gifts: ${id}/1/${index}`)
+    for (const digit of [digest[12]!, '0', '1', '4', '7', 'f']) {
+      const key = `${digest.slice(0, 8)}-${digest.slice(8, 12)}-${digit}${digest.slice(13, 16)}-${digest.slice(16, 20)}-${digest.slice(20)}`
+      t.equal((await post('/lending/members', { name: `${index} ${digit}` }, { 'idempotency-key': key })).status, 201)
+    }
+  }
+  await gateway(t, url, withProcesses(gifts))
+  await untilNothingIsLeft(db)
+  t.ok((await titles(db)).includes('Emma, for Fanny Price'))
+  t.ok((await titles(db)).includes('Persuasion, for Fanny Price'))
 })
 
 t.test('a book is borrowed and withdrawn at one moment: the borrow is refused, or a recall follows', async t => {
