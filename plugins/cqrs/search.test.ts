@@ -1,7 +1,7 @@
 /** The terms of texts in any script, and what a query makes of itself. */
 import fc from 'fast-check'
 import t from 'tap'
-import { searchable, searchFor, searchQuery } from './index.ts'
+import { compiler, fieldErrors, searchable, searchFor, searchQuery } from './index.ts'
 
 const terms = (text: string) => searchable(text, []).terms
 const asked = (query: string) => (searchFor(query).where['$and'] as { terms: { $eq?: string, $regex?: string } }[]).map(({ terms }) => terms.$eq ?? terms.$regex)
@@ -49,6 +49,16 @@ t.test('the last word may be the beginning of one, unless a space follows', asyn
 t.test('a query needs a word', async t => {
   for (const query of ['', ' ', '…!?', '\u0301', "'"]) t.notOk(searchQuery.validate(query), JSON.stringify(query))
   for (const query of ['a', '7', '樹', 'ا']) t.ok(searchQuery.validate(query), query)
+})
+
+t.test('a query that is far too long is not even read', async t => {
+  let read = 0
+  const validate = compiler({ counted: { ...searchQuery, validate: query => { read++; return searchQuery.validate(query) } } })({ type: 'object', properties: { query: { type: 'string', format: 'counted', maxLength: 500 } } })
+  t.notOk(validate({ query: '\u0301\u0323'.repeat(250_000) })) // to compose it takes the square of its length: a minute
+  t.match(fieldErrors(validate.errors), [{ path: '/query', message: /more than 500/ }, { path: '/query', message: /more than 2000/ }])
+  t.equal(read, 0)
+  t.ok(validate({ query: 'Emma' }))
+  t.equal(read, 1)
 })
 
 t.test('whatever is written: a document and a query are bounded, patterns have no signs, and a text is found by itself', async t => {

@@ -10,6 +10,10 @@ export const messageKeyword = 'x-message'
 // Without the prefix `urn:uuid:`, which ajv-formats lets pass and PostgreSQL refuses.
 const uuid = /^[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}$/i
 
+// Of a text with a format of a module's own. ajv tries a format also where `maxLength` has failed, and what a message may bring takes
+// a format long: Unicode's composing of a megabyte of marks, a minute.
+const formatMax = 2000 // the longest that has one is a filter
+
 const errorsMax = 100 // told of one request: a form with every field wrong has 15, and an answer is not to be many times its question
 
 /** Compiles schemas, with the modules' own formats beside the standard ones. */
@@ -19,9 +23,10 @@ export function compiler (formats: Readonly<Record<string, Format>> = {}): (sche
   addFormats.default(ajv)
   ajv.addFormat('uuid', uuid)
   ajv.addVocabulary([messageKeyword, 'example', 'style', 'explode'])
-  for (const [name, { validate }] of Object.entries(formats)) ajv.addFormat(name, { type: 'string', validate })
+  for (const [name, { validate }] of Object.entries(formats)) ajv.addFormat(name, { type: 'string', validate: text => text.length <= formatMax && validate(text) })
   const says = (name: string, text: string) => {
     const message = formats[name]?.message ?? `must be a valid ${name}`
+    if (name in formats && text.length > formatMax) return `must not have more than ${formatMax} characters`
     return typeof message === 'string' ? message : message(text)
   }
   return schema => {
