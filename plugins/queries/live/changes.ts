@@ -13,6 +13,8 @@ export interface Step {
   readonly after: Document | undefined
   /** There was no such document before. */
   readonly isNew: boolean
+  /** The document was read when the change was, and may have changed again. */
+  readonly isLater: boolean
   /** Of the document. */
   readonly bytes: number
 }
@@ -71,8 +73,8 @@ async function guarded<T> (read: () => Promise<T>, stream: ChangeStream): Promis
 
 function stepOf (change: ChangeStreamDocument): Step {
   const at = { token: (change._id as { _data: Position })._data, time: change.clusterTime! }
-  if (!('documentKey' in change)) return { ...at, id: undefined, after: undefined, isNew: false, bytes: 0 }
+  if (!('documentKey' in change)) return { ...at, id: undefined, after: undefined, isNew: false, isLater: false, bytes: 0 }
   // Of an update the document as it is now, which may be later, or gone: then the change that made it so comes too.
   const after = ('fullDocument' in change ? change.fullDocument : undefined) ?? undefined
-  return { ...at, id: String(change.documentKey._id), after, isNew: change.operationType === 'insert', bytes: after === undefined ? 0 : BSON.calculateObjectSize(after) }
+  return { ...at, id: String(change.documentKey._id), after, isNew: change.operationType === 'insert', isLater: change.operationType === 'update', bytes: after === undefined ? 0 : BSON.calculateObjectSize(after) }
 }

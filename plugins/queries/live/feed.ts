@@ -31,7 +31,7 @@ export interface Feed {
 
 const waitMs = 1000 // the longest until a position moves on, and until a feed ends that nobody follows
 
-/** An update is told with the document as it is by then: of two soon after each other, the second may have nothing to add. */
+/** A document that is written once more as it is: there is nothing to tell. */
 const isRepeated = ({ after }: Step, before: Before): boolean => before.known && before.document !== undefined && isDeepStrictEqual(before.document, after)
 
 export function makeFeed (db: Db, collection: string): Feed {

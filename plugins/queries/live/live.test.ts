@@ -53,8 +53,8 @@ function watching (t: Test, rpc: booksV1.BookQueryServiceClient, request: Partia
 
 const titles = ({ has }: { has: Map<string, booksV1.Book> }) => [...has.values()].map(({ title }) => title).sort()
 
-/** Writes as a projector does, until it is ended: inserts, replaces, and removes, each document in its order. */
-function writing (collection: Collection<Book>) {
+/** Writes as a projector does, until it is ended: inserts, replaces or updates, and removes, each document in its order. */
+function writing (collection: Collection<Book>, how: 'replace' | 'update' = 'replace') {
   const end = new AbortController()
   let writes = 0
   const lane = async (lane: number) => {
@@ -65,6 +65,7 @@ function writing (collection: Collection<Book>) {
       versions.set(n, version)
       const language = ['eng', 'ger'][version % 2]!
       if (version % 7 === 0) await collection.deleteOne({ _id: id(n) })
+      else if (how === 'update') await collection.updateOne({ _id: id(n) }, { $set: { version, title: `Book ${n}`, authors: ['Jane Austen'], language } }, { upsert: true })
       else await collection.replaceOne({ _id: id(n) }, { version, title: `Book ${n}`, authors: ['Jane Austen'], language }, { upsert: true })
     }
   }
@@ -118,6 +119,24 @@ t.test('joined under load, everybody has what there is: no gap, and nothing twic
     t.equal(one.snapshots, 1)
   }
   t.comment(`${writer.writes} writes`)
+})
+
+t.test('joined while documents are updated, of which MongoDB tells what they are by then, everybody has what there is', async t => {
+  const { settings, collection } = await setting(t, Array.from({ length: 300 }, (_, n) => book(n, { language: 'eng' })))
+  const { rpc } = await service(t, settings)
+  for (let round = 0; round < 10; round++) {
+    const writer = writing(collection, 'update')
+    const watchers = []
+    for (let n = 0; n < 10; n++) {
+      watchers.push(watching(t, rpc, n % 2 === 0 ? {} : { language: 'eng' }))
+      await setTimeout(10)
+    }
+    await writer.end() // soon: a document that is written once more is told again
+    for (const [n, one] of watchers.entries()) {
+      await until(async () => await isEqual(collection, one, n % 2 === 0 ? {} : { language: 'eng' }), `watcher ${n} to be equal`)
+      one.stream.cancel()
+    }
+  }
 })
 
 t.test('a resume token goes on without gap or double, at another service, over and over', async t => {

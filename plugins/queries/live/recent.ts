@@ -14,11 +14,14 @@ export function makeRecent () {
   }
   return {
     /** Takes the place of what was known of the document, and tells it. */
-    replace ({ id, after, isNew, bytes: size }: Step & { readonly id: string }): Before {
+    replace ({ id, after, isNew, isLater, bytes: size }: Step & { readonly id: string }): Before {
       const earlier = documents.get(id)
       forget(id)
-      documents.set(id, { document: after, bytes: size + id.length })
-      bytes += size + id.length
+      // What was read later may be what the next change makes of it, which whoever was told of neither has to be told.
+      if (!isLater) {
+        documents.set(id, { document: after, bytes: size + id.length })
+        bytes += size + id.length
+      }
       for (const oldest of documents.keys()) {
         if (bytes <= bytesMax) break
         forget(oldest)

@@ -43,6 +43,7 @@ export function makeSinks () {
         })
       },
       async drained (signal) {
+        signal.throwIfAborted()
         if (unsent < littleBytes || closed) return
         const { promise, resolve, reject } = Promise.withResolvers<void>()
         const timer = setTimeout(() => reject(new WatcherTooSlow()), patienceMs)

@@ -135,6 +135,22 @@ t.test('who does not read is ended and told, the others go on; its memory is giv
   t.match((await once(again, 'data'))[0], { snapshotBegins: false })
 })
 
+t.test('snapshots that nobody takes do not hold up those of others', async t => {
+  const description = 'x'.repeat(50_000)
+  const { settings } = await setting(t, Array.from({ length: 300 }, (_, n) => book(n, { description }))) // 15 MB: more than the kernel keeps for a client
+  const { rpc, url, watchers } = await service(t, settings)
+  const stalled = await Promise.all(Array.from({ length: 10 }, async () => await events(t, `${url}/books:watch`)))
+  for (const { response } of stalled) response.pause()
+  t.equal(await watchers(), 10)
+  const quick = rpc.watchBooks(booksV1.WatchBooksRequest.fromPartial({}))
+  t.teardown(() => quick.cancel())
+  quick.on('error', () => {})
+  let told = 0
+  quick.on('data', ({ books }) => { told += books.length })
+  await until(async () => told === 300, 'its snapshot')
+  t.equal(await watchers(), 11, 'before the others are ended')
+})
+
 t.test('who says nothing is told from where to go on, though nothing happens', async t => {
   const { settings, collection } = await setting(t, [book(1)])
   const { rpc } = await service(t, settings)

@@ -15,8 +15,14 @@ export interface Watcher {
   readonly sink: Sink
   /** Given, with the reason, when it is to end. */
   readonly signal: AbortSignal
-  /** Resolves when it is its turn to be brought up to date; gives the function that ends that. */
-  turn (): Promise<() => void>
+  /** Resolves when it is its turn to be brought up to date. */
+  turn (): Promise<Turn>
+}
+
+export interface Turn {
+  end (): void
+  /** Waits for something else than reading, and lets others go on if that takes long. */
+  rest (done: Promise<void>): Promise<void>
 }
 
 const stepsMax = 50_000 // kept while a snapshot is read or what was missed: 100 s of 500 changes/s
@@ -43,22 +49,22 @@ export async function watch (watcher: Watcher, token: string): Promise<never> {
 /** Resolves when another read model has taken the place of the one that is watched. */
 async function once (watcher: Watcher, mark: Mark | undefined): Promise<void> {
   const { hub, signal } = watcher
-  const done = await watcher.turn()
+  const turn = await watcher.turn()
   const follower = follow(watcher)
   try {
     signal.throwIfAborted()
     const unfollow = await hub.feed.follow(follower)
     try {
-      const reached = mark === undefined ? await tellSnapshot(watcher) : await catchUp(watcher, mark)
+      const reached = mark === undefined ? await tellSnapshot(watcher, turn) : await catchUp(watcher, turn, mark)
       follower.reach(reached, mark === undefined)
-      done()
+      turn.end()
       await follower.ended
     } finally {
       unfollow()
       follower.leave()
     }
   } finally {
-    done()
+    turn.end()
   }
 }
 
@@ -128,13 +134,13 @@ function follow ({ hub, subject, sink, signal }: Watcher) {
 const isPast = ({ after, floor }: Mark, position: Position): boolean => position >= after && (floor === undefined || timeOf(position).greaterThan(floor))
 
 /** Sends all there is, and gives the mark of it. */
-async function tellSnapshot ({ hub: { db, collection, feed }, subject: { where, encode }, sink, signal }: Watcher): Promise<Mark> {
+async function tellSnapshot ({ hub: { db, collection, feed }, subject: { where, encode }, sink, signal }: Watcher, turn: Turn): Promise<Mark> {
   const { position: after, gone } = feed
   let begins = true
   let floor
   for await (const { documents, time } of readSnapshot(db, collection, where, gone, signal)) {
     sink.send(encode({ begins, changed: documents, removed: [], resumeToken: '' }))
-    await sink.drained(signal)
+    await turn.rest(sink.drained(signal))
     begins = false
     floor = time
   }
@@ -142,7 +148,7 @@ async function tellSnapshot ({ hub: { db, collection, feed }, subject: { where, 
 }
 
 /** Sends what was missed since the mark, up to where the feed is, and gives the mark of it. */
-async function catchUp ({ hub: { db, collection, feed }, subject, sink, signal }: Watcher, mark: Mark): Promise<Mark> {
+async function catchUp ({ hub: { db, collection, feed }, subject, sink, signal }: Watcher, turn: Turn, mark: Mark): Promise<Mark> {
   const { position: goal, gone } = feed
   const changes = await openChanges(db, collection, { after: mark.after, waitMs: catchUpWaitMs }) // also if it is as far: it tells whether the token is one
   const pending = makePending(subject.matches)
@@ -161,7 +167,7 @@ async function catchUp ({ hub: { db, collection, feed }, subject, sink, signal }
       isThere = reached.after >= goal || (step === undefined && timeOf(reached.after).greaterThanOrEqual(gone))
       if (isFull(pending)) {
         sink.send(messageOf(subject, pending, reached))
-        await sink.drained(signal)
+        await turn.rest(sink.drained(signal))
       }
     }
   } finally {
