@@ -33,7 +33,7 @@ export class BifoldError extends Error {
   }
 }
 
-const lost = new Set([status.UNAVAILABLE, status.DEADLINE_EXCEEDED])
+const lost = new Set([status.UNAVAILABLE, status.DEADLINE_EXCEEDED, status.CANCELLED]) // the last by the service, of a stream that was silent for long: what the caller cancels never comes here
 
 interface Details { readonly message?: string, readonly info?: rpc.ErrorInfo, readonly fields: readonly FieldError[], readonly retry?: NonNullable<rpc.RetryInfo['retryDelay']> }
 

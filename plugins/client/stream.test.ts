@@ -1,7 +1,9 @@
 /** A watch goes on by itself, while the services that it may ask are stopped and started one after the other. */
 import t from 'tap'
 import getPort from 'get-port'
+import { Server, ServerCredentials, type ServerWritableStream } from '@grpc/grpc-js'
 import { MongoClient } from 'mongodb'
+import { boundStreams } from '@bifold/grpc'
 import { booksV1 } from '@bifold/proto'
 import { emptyReadModels, startApp, stores, until } from '@bifold/test'
 import { createClient } from './index.ts'
@@ -57,4 +59,21 @@ t.test('through restarts each change comes once, and the loop ends when it is le
   const [first] = await taken(books.watchBooks({}), 1)
   t.equal(first!.snapshotBegins, true)
   await t.rejects(taken(books.watchBooks({ resumeToken: 'x' }), 1), { code: 'INVALID_RESUME_TOKEN', fields: [{ field: 'resume_token' }] })
+})
+
+t.test('a stream that the service has cancelled, since it was silent for too long, goes on', async t => {
+  const asked: string[] = []
+  const server = new Server({ interceptors: [boundStreams({ streamsMax: 10, silenceMs: 300 })] }) // in place of 30 s
+  server.addService(booksV1.BookQueryServiceService, {
+    watchBooks (call: ServerWritableStream<booksV1.WatchBooksRequest, booksV1.WatchBooksResponse>) {
+      asked.push(call.request.resumeToken)
+      call.write(booksV1.WatchBooksResponse.fromPartial({ resumeToken: `after ${asked.length}` }))
+    }
+  } as never)
+  const port = await new Promise<number>((resolve, reject) => server.bindAsync('127.0.0.1:0', ServerCredentials.createInsecure(), (error, port) => error === null ? resolve(port) : reject(error)))
+  t.teardown(() => server.forceShutdown())
+  const books = createClient(booksV1.BookQueryServiceDefinition, `127.0.0.1:${port}`)
+  t.teardown(() => books.close())
+  t.same((await taken(books.watchBooks({}), 3)).map(({ resumeToken }) => resumeToken), ['after 1', 'after 2', 'after 3'])
+  t.same(asked, ['', 'after 1', 'after 2'])
 })

@@ -81,6 +81,7 @@ export default fp<GrpcOptions>(async (app, { host, port, fd, keepalive = keepali
   })
 }, { name: 'grpc', dependencies: ['health'] })
 
+export { boundStreams }
 export const grpcOf = (app: FastifyInstance): Grpc => app.getDecorator<Grpc>('grpc')
 
 async function shutdown (server: Server, { ended }: Listener) {
