@@ -28,7 +28,7 @@ function * equalities (where: Where): Generator<string> {
   }
 }
 
-const isEquality = (condition: unknown): boolean => typeof condition === 'string' || typeof condition === 'number' ||
+const isEquality = (condition: unknown): boolean => ['string', 'number', 'boolean'].includes(typeof condition) ||
   (typeof condition === 'object' && condition !== null && Object.keys(condition).join() === '$eq')
 
 const badValue = 2

@@ -3,7 +3,7 @@ import t, { type Test } from 'tap'
 import { credentials } from '@grpc/grpc-js'
 import { MongoClient, type Db } from 'mongodb'
 import { modules } from '@bifold/modules'
-import { booksV1 } from '@bifold/proto'
+import { booksV1, lendingV1 } from '@bifold/proto'
 import { call, emptyReadModels, startApp, stores } from '@bifold/test'
 
 const count = 400
@@ -28,17 +28,18 @@ async function service (t: Test) {
   for (const { collection, indexes } of modules.find(({ name }) => name === 'books')!.projections) await db.collection(collection).createIndexes(indexes.map(key => ({ key: { ...key } })))
   await db.collection('books').insertMany(shelf as never)
   const { app } = await startApp(t, 'query', settings)
-  const rpc = new booksV1.BookQueryServiceClient(`127.0.0.1:${app.getDecorator<{ port: () => number }>('grpc').port()}`, credentials.createInsecure())
+  const target = `127.0.0.1:${app.getDecorator<{ port: () => number }>('grpc').port()}`
+  const rpc = new booksV1.BookQueryServiceClient(target, credentials.createInsecure())
   t.teardown(() => rpc.close())
   await db.command({ profile: 2 })
   t.teardown(async () => await db.command({ profile: 0 }))
   const list = async (request: Partial<booksV1.ListBooksRequest>) => await call<booksV1.ListBooksRequest, booksV1.ListBooksResponse>(rpc.listBooks.bind(rpc), booksV1.ListBooksRequest.fromPartial(request))
-  return { db, list }
+  return { db, list, target }
 }
 
 /** The plan of the last list. */
-async function lastPlan (db: Db): Promise<Plan> {
-  const [last] = await db.collection('system.profile').find<Plan>({ op: 'query', ns: `${db.databaseName}.books`, 'command.limit': { $exists: true } }).sort({ $natural: -1 }).limit(1).toArray()
+async function lastPlan (db: Db, collection = 'books'): Promise<Plan> {
+  const [last] = await db.collection('system.profile').find<Plan>({ op: 'query', ns: `${db.databaseName}.${collection}`, 'command.limit': { $exists: true } }).sort({ $natural: -1 }).limit(1).toArray()
   return last!
 }
 
@@ -87,6 +88,20 @@ t.test('a list by author in the default order looks at no other books', async t 
     t.equal(planSummary, 'IXSCAN { authors: 1, _id: 1 }')
     t.ok(books.length > 0 && docsExamined <= 8, `${docsExamined} of ${count} books`)
   }
+})
+
+t.test('what is lent, or not, is looked for by that, though it is no text', async t => {
+  const { db, target } = await service(t)
+  const { indexes, collection } = modules.flatMap(({ projections }) => projections).find(({ collection }) => collection === 'lendingCatalogue')!
+  await db.collection(collection).createIndexes(indexes.map(key => ({ key: { ...key } })))
+  await db.collection(collection).insertMany(shelf.map(({ _id, title, authors }, n) => ({ _id, version: 1, title, authors, available: n % 100 !== 0, loans: 1 })) as never)
+  const rpc = new lendingV1.LendingQueryServiceClient(target, credentials.createInsecure())
+  t.teardown(() => rpc.close())
+  const { entries } = await call<lendingV1.ListCatalogueEntriesRequest, lendingV1.ListCatalogueEntriesResponse>(rpc.listCatalogueEntries.bind(rpc), lendingV1.ListCatalogueEntriesRequest.fromPartial({ availability: 'lent' }))
+  const { planSummary, docsExamined } = await lastPlan(db, collection)
+  t.equal(planSummary, 'IXSCAN { available: 1, title: 1, _id: 1 }')
+  t.equal(entries.length, 4)
+  t.equal(docsExamined, 4)
 })
 
 t.test('without an index that a list is walked along, it is slow and right', async t => {
