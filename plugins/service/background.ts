@@ -49,7 +49,8 @@ export default fp(async app => {
       } catch (error) {
         failure = reason(error)
         app.log.warn({ err: error, work: name }, 'background work failed, will begin again')
-        if (!begun) throw error
+        // Wrapped: p-retry does not try again after a TypeError, which it takes for a mistake in the code, and the loop would turn without a pause.
+        if (!begun) throw new Error(failure, { cause: error })
         // It had worked: a short pause, and the backoff begins anew with the caller's loop.
         await setTimeout(pauseMs.first)
       }

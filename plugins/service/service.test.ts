@@ -54,6 +54,21 @@ t.test('background work that fails begins again with growing pauses, and tells r
   t.ok(pauses[2]! > pauses[0]!, `the pauses grow: ${pauses.join(', ')} ms`)
 })
 
+t.test('work with a mistake of ours in it has its pauses, too: it leaves the others their turn, and can be closed', async t => {
+  let begun = 0
+  const server = await build(async app => {
+    backgroundOf(app)('work', async ({ signal }) => {
+      if (++begun > 100) return await aborted(signal) // else a loop without pauses would let nobody say that there is one
+      return (undefined as unknown as { work (): Promise<void> }).work()
+    })
+  }, undefined, { name: 'test', logLevel: 'silent' })
+  await server.ready()
+  await setTimeout(1000)
+  t.ok(begun > 1 && begun < 8, `begun ${begun} times within a second`)
+  t.match((await server.inject('/health/ready')).json(), { checks: { work: { ok: false, reason: "Cannot read properties of undefined (reading 'work')" } } })
+  await server.close()
+})
+
 t.test('closing waits for background work to finish what it holds', async t => {
   let finished = false
   const server = await build(async app => {
