@@ -54,12 +54,20 @@ export function closeAll (sockets: Sockets): void {
 
 const inherited = (fd: number): Socket => ({ fd, close: () => { closeSync(fd) } })
 
+/** A socket as Node makes it; `getsockname` gives 0, or the number of an error. */
+interface Made extends Socket { getsockname (into: object): number }
+
 /** Node has no documented way to bind a socket without taking connections in, as a `net.Server` would; its own `cluster` makes the sockets that its workers share in the same way. */
 async function bind (host: string, port: number): Promise<Socket> {
   const { address, family } = await lookup(host)
-  const made = (net as unknown as { _createServerHandle (address: string, port: number, family: number): Socket | number })._createServerHandle(address, port, family)
-  if (typeof made === 'number') throw new Error(`Port ${port} of ${host} cannot be bound: ${getSystemErrorName(made)}`)
-  return made
+  const made = (net as unknown as { _createServerHandle (address: string, port: number, family: number): Made | number })._createServerHandle(address, port, family)
+  const unbound = (code: number) => new Error(`Port ${port} of ${host} cannot be bound: ${getSystemErrorName(code)}`)
+  if (typeof made === 'number') throw unbound(made)
+  // That a port is taken, libuv tells only to the next who asks. Unasked, the workers would listen on a port of nobody's choice, at all addresses.
+  const late = made.getsockname({})
+  if (late === 0) return made
+  made.close()
+  throw unbound(late)
 }
 
 /** Serves health and metrics on another port, too, from when the app is ready until it is closed. */

@@ -1,6 +1,7 @@
 /** An app in several processes, and how it leaves its clients: one port, one set of metrics, one health; and the apps so. */
+import { once } from 'node:events'
 import { Agent, get as httpGet, type IncomingMessage } from 'node:http'
-import { connect } from 'node:net'
+import { connect, createServer, type AddressInfo } from 'node:net'
 import { json } from 'node:stream/consumers'
 import { setTimeout } from 'node:timers/promises'
 import t, { type Test } from 'tap'
@@ -138,6 +139,17 @@ t.test('a burst waits at the port while the workers are busy', async t => {
   const sockets = Array.from({ length: 700 }, () => connect(port, '127.0.0.1', () => { connected++ })) // more than the 511 that Node would let wait
   t.teardown(() => { for (const socket of sockets) socket.destroy() })
   await until(async () => connected === sockets.length, 'all of them to be connected')
+})
+
+t.test('a port that is taken is named, and no worker listens on another', async t => {
+  const server = createServer().listen(0, '127.0.0.1')
+  t.teardown(() => server.close())
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo
+  const child = start(t, 'plugins/service/workers-app.ts', { PORT: String(port) })
+  const ended = await Promise.race([child, setTimeout(10_000, undefined, { ref: false })])
+  t.equal(ended?.exitCode, 1)
+  t.match(ended?.stderr, `Port ${port} of 127.0.0.1 cannot be bound: EADDRINUSE`)
 })
 
 t.test('a worker that is being started makes the app unready, and does not hold up its end', async t => {
