@@ -88,10 +88,15 @@ export function runApp (name: AppName, { env, log, label, main = `apps/${name}/m
 
 const pollMs = 100
 
-/** Waits until an app is ready; rejects with the reason that it gives, if it is not in time. One that `standsBy` need only answer. Waits no longer than until the signal. */
+/** An app answers, and says why it is not ready: it may need longer, or wait for somebody to do something. */
+export class NotReadyError extends Error {
+  override name = 'NotReadyError'
+}
+
+/** Waits until an app is ready; rejects if it is not in time, with the reason that it gives. One that `standsBy` need only answer. Waits no longer than until the signal. */
 export async function untilReady (name: string, url: string, timeoutMs: number, { standsBy = false, signal }: { standsBy?: boolean, signal?: AbortSignal } = {}): Promise<void> {
   const end = Date.now() + timeoutMs
-  let why = 'it does not answer'
+  let why: string | undefined
   while (Date.now() < end) {
     if (signal?.aborted === true) return
     try {
@@ -100,9 +105,10 @@ export async function untilReady (name: string, url: string, timeoutMs: number, 
       const { checks } = await response.json() as { checks: Record<string, { ok: boolean, reason?: string }> }
       why = Object.entries(checks).filter(([, { ok }]) => !ok).map(([check, { reason }]) => `${check}: ${reason}`).join('; ')
     } catch {
-      why = 'it does not answer'
+      why = undefined
     }
     await setTimeout(pollMs)
   }
-  throw new Error(`The ${name} is not ready after ${timeoutMs / 1000} s: ${why}`)
+  const late = `The ${name} is not ready after ${timeoutMs / 1000} s`
+  throw why === undefined ? new Error(`${late}: it does not answer`) : new NotReadyError(`${late}: ${why}`)
 }

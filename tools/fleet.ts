@@ -1,7 +1,7 @@
 /** A set of apps on one machine, so many processes of each: started, resized and stopped, behind the same addresses. */
 import getPort, { portNumbers } from 'get-port'
 import { aborted, closeAll, hold, type Sockets } from '@bifold/service'
-import { appNames, runApp, untilReady, type AppName, type RunningApp } from './apps.ts'
+import { appNames, NotReadyError, runApp, untilReady, type AppName, type RunningApp } from './apps.ts'
 
 /** How many processes of each app. */
 export type Counts = Readonly<Record<AppName, number>>
@@ -13,7 +13,11 @@ export interface Instance { readonly app: AppName, readonly number: number, read
 
 export interface Fleet {
   readonly instances: readonly Instance[]
-  /** Starts and stops processes until there are so many; resolves when those that were started are ready. One call at a time. */
+  /**
+   * Starts and stops processes until there are so many; resolves when those that were started are ready. One call at a time.
+   *
+   * @throws NotReadyError if all of them answer, but some are not ready in time; they run on
+   */
   resize (counts: Partial<Counts>): Promise<void>
   stop (): Promise<void>
 }
@@ -27,16 +31,18 @@ export interface FleetOptions {
   readonly say: (sentence: string) => void
   /** Other programs in the place of the apps' own. */
   readonly mains?: Partial<Record<AppName, string>>
+  /** How long a process may take to be ready before its reason is told. */
+  readonly readyMs?: number
 }
 
 export const instancesMax = 16 // of an app: each gateway takes some 10 of the 200 connections that the local PostgreSQL has
-const readyMs = 60_000 // a first start migrates and joins the group: some 3 s here
+const defaultReadyMs = 60_000 // a first start migrates and joins the group: some 3 s here
 const portStep = 10 // from one process to the next: 3002, 3012, 3022 …
 
 const portOf = { gateway: 'GATEWAY_PORT', relay: 'RELAY_PORT', projector: 'PROJECTOR_PORT', query: 'QUERY_HTTP_PORT' } as const
 
 /** Opens the addresses of those that have clients: they are held, whatever becomes of the processes behind them. */
-export async function openFleet ({ host, ports, env, logFolder, say, mains = {} }: FleetOptions): Promise<Fleet> {
+export async function openFleet ({ host, ports, env, logFolder, say, mains = {}, readyMs = defaultReadyMs }: FleetOptions): Promise<Fleet> {
   const sockets: Partial<Record<AppName, Sockets>> = {
     gateway: await hold(host, { http: ports.GATEWAY_PORT }),
     query: await hold(host, { http: ports.QUERY_HTTP_PORT, grpc: ports.QUERY_GRPC_PORT })
@@ -66,7 +72,7 @@ export async function openFleet ({ host, ports, env, logFolder, say, mains = {} 
         started.push(running.at(-1)!)
       }
     }
-    await Promise.race([Promise.all([stopped, untilWell(started, running.filter(({ app }) => app === 'relay'))]), aborted(stopping.signal)])
+    await Promise.race([Promise.all([stopped, untilWell(started, running.filter(({ app }) => app === 'relay'), readyMs)]), aborted(stopping.signal)])
   }
   return {
     get instances () { return running },
@@ -80,16 +86,20 @@ export async function openFleet ({ host, ports, env, logFolder, say, mains = {} 
 }
 
 /** Waits until those that were started are ready; of the relays, one that may be any of them. */
-async function untilWell (started: readonly Instance[], relays: readonly Instance[]): Promise<void> {
+async function untilWell (started: readonly Instance[], relays: readonly Instance[], readyMs: number): Promise<void> {
   const ending = new AbortController()
   const ready = async ({ app, number, url }: Instance, standsBy: boolean) => await untilReady(`${app} ${number}`, url, readyMs, { standsBy, signal: ending.signal })
+  const working = async () => await Promise.any(relays.map(async one => await ready(one, false))).catch(({ errors }: AggregateError) => { throw errors.find(isLate) ?? errors[0] })
   try {
-    await Promise.all(started.map(async one => await ready(one, one.app === 'relay')))
-    if (relays.length > 0) await Promise.any(relays.map(async one => await ready(one, false)))
+    const outcomes = await Promise.allSettled([...started.map(async one => await ready(one, one.app === 'relay')), ...relays.length > 0 ? [working()] : []])
+    const errors = outcomes.flatMap(outcome => outcome.status === 'rejected' ? [outcome.reason as Error] : [])
+    if (errors.length > 0) throw errors.find(error => !isLate(error)) ?? new NotReadyError(errors.map(({ message }) => message).join('\n'))
   } finally {
     ending.abort()
   }
 }
+
+const isLate = (error: unknown): boolean => error instanceof NotReadyError
 
 /** The port of the process with this number, or one that is free if that is taken. The first of those without an address for all has the one in the settings. */
 async function ownPort (base: number, index: number): Promise<number> {

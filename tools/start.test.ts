@@ -9,6 +9,7 @@ import { connect } from '@bifold/postgres'
 import { stores, until } from '@bifold/test'
 import { appNames } from './apps.ts'
 import { countsIn } from './control.ts'
+import type { StartOptions } from './start.ts'
 
 const running = (pid: number) => {
   try {
@@ -93,6 +94,26 @@ t.test('npm start -- --gateways 2 …, and npm run scale while it runs', async t
   t.match(await scale(), { exitCode: 1, text: /No npm start runs in/ })
 })
 
+t.test('an app that answers but is not ready stops nothing; one that does not answer does', async t => {
+  const dir = t.testdir({
+    'own.ts': app('OWN_PORT', 200, {}),
+    'relay.ts': app('RELAY_PORT', 200, {}),
+    'old.ts': app('PROJECTOR_PORT', 503, { mongo: { ok: true }, 'read models': { ok: false, reason: 'run "npm run rebuild"' } }),
+    'mute.ts': 'setInterval(() => {}, 1000)'
+  })
+  const mains = { gateway: `${dir}/own.ts`, relay: `${dir}/relay.ts`, projector: `${dir}/old.ts`, query: `${dir}/own.ts` }
+  const waiting = await startHere(t, { dir, readyMs: 5000, mains })
+  await until(async () => waiting.output().includes('Ctrl-C stops everything'), 'npm start to go on')
+  t.match(waiting.output(), /The projector 1 is not ready after 5 s: read models: run "npm run rebuild"\n/)
+  t.notMatch(waiting.output(), 'Bifold is ready')
+  t.ok(waiting.child.kill('SIGINT'))
+  t.equal((await waiting.child).exitCode, 0, waiting.output())
+
+  const failing = await startHere(t, { dir, readyMs: 5000, mains: { ...mains, gateway: `${dir}/mute.ts` } })
+  t.equal((await failing.child).exitCode, 1)
+  t.match(failing.output(), 'The gateway 1 is not ready after 5 s: it does not answer')
+})
+
 t.test('a port that is taken is said before anything is started', async t => {
   const settings = await stores(t)
   const taken = await takenPort(t)
@@ -108,6 +129,25 @@ t.test('a setting that is wrong is named', async t => {
   const missing = await execa(process.execPath, ['apps/relay/main.ts'], { env: { BIFOLD_ENV_FILE: '/nowhere' }, extendEnv: false, reject: false })
   t.match(missing.stderr, /POSTGRES_URL is not set.*npm run stack -- up/s)
 })
+
+/** A program in the place of an app's own, which answers for ever that it is ready, or why not. */
+function app (port: string, status: number, checks: object): string {
+  return `
+  import { createServer } from 'node:http'
+  createServer((_, response) => response.writeHead(${status}).end(JSON.stringify(${JSON.stringify({ checks })}))).listen(process.env.${port}, '127.0.0.1')`
+}
+
+/** npm start with what its command line has no options for. */
+async function startHere (t: Test, options: StartOptions) {
+  const ports = { GATEWAY_PORT: await getPort(), RELAY_PORT: await getPort(), PROJECTOR_PORT: await getPort(), QUERY_HTTP_PORT: await getPort(), QUERY_GRPC_PORT: await getPort() }
+  const env = Object.fromEntries(Object.entries({ ...await stores(t), ...ports }).map(([name, value]) => [name, String(value)]))
+  const script = `const { start } = await import('./tools/start.ts'); await start(${JSON.stringify(options)})`
+  const child = execa(process.execPath, ['--input-type=module', '--eval', script], { env, reject: false, all: true })
+  t.teardown(() => child.kill('SIGKILL'))
+  let output = ''
+  child.all.on('data', (text: Buffer) => { output += text })
+  return { child, output: () => output }
+}
 
 async function takenPort (t: Test): Promise<number> {
   const server = createServer()

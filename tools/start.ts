@@ -2,44 +2,57 @@
 import { createServer } from 'node:net'
 import { Command, Option } from 'commander'
 import { loadConfig, reason, setting } from '@bifold/service'
-import { down, StackError, up } from '@bifold/stack'
+import { down, StackError, up, type UpOptions } from '@bifold/stack'
 import { takeOrders } from './control.ts'
+import { NotReadyError } from './apps.ts'
 import { countsOf, withCounts, type CountOptions } from './counts.ts'
-import { openFleet, type Ports } from './fleet.ts'
+import { openFleet, type Counts, type FleetOptions, type Ports } from './fleet.ts'
 
-const { brokers, dir, ...given } = withCounts(new Command('npm start --').description('Starts the servers and the apps, one of each if nothing else is said.'))
-  .option('--dir <folder>', "the stack's folder: data, logs, settings", '.stack')
-  .addOption(new Option('--brokers <number>', 'Kafka brokers').choices(['1', '3']).argParser(Number)).parse().opts<CountOptions & { brokers?: 1 | 3, dir: string }>()
-
-try {
-  await start()
-} catch (error) {
-  console.error(error instanceof StackError || !(error instanceof Error) ? String((error as Error).message) : `Bifold could not start: ${error.message}`)
-  process.exitCode = 1
+export interface StartOptions extends Pick<FleetOptions, 'mains' | 'readyMs'> {
+  readonly dir: string
+  readonly counts?: Partial<Counts>
+  /** How the servers are to be had. */
+  readonly servers?: Omit<UpOptions, 'dir'>
 }
 
-async function start () {
+if (import.meta.main) {
+  const { brokers, dir, ...given } = withCounts(new Command('npm start --').description('Starts the servers and the apps, one of each if nothing else is said.'))
+    .option('--dir <folder>', "the stack's folder: data, logs, settings", '.stack')
+    .addOption(new Option('--brokers <number>', 'Kafka brokers').choices(['1', '3']).argParser(Number)).parse().opts<CountOptions & { brokers?: 1 | 3, dir: string }>()
+  try {
+    await start({ dir, counts: countsOf(given), servers: brokers === undefined ? {} : { brokers } })
+  } catch (error) {
+    console.error(error instanceof StackError || !(error instanceof Error) ? String((error as Error).message) : `Bifold could not start: ${error.message}`)
+    process.exitCode = 1
+  }
+}
+
+export async function start ({ dir, counts = {}, servers = {}, ...apps }: StartOptions): Promise<void> {
   const begun = Date.now()
-  const { HOST: host, ...ports } = loadConfig({
+  const { HOST: host, ...settings } = loadConfig({
     GATEWAY_PORT: setting.port(3000),
     QUERY_HTTP_PORT: setting.port(3001),
     PROJECTOR_PORT: setting.port(3002),
     RELAY_PORT: setting.port(3003),
     QUERY_GRPC_PORT: setting.port(50051)
   })
-  const { GATEWAY_PORT, QUERY_HTTP_PORT, PROJECTOR_PORT, RELAY_PORT, QUERY_GRPC_PORT } = ports
-  await portsAreFree(host, { GATEWAY_PORT, QUERY_HTTP_PORT, PROJECTOR_PORT, RELAY_PORT, QUERY_GRPC_PORT })
+  const { GATEWAY_PORT, QUERY_HTTP_PORT, PROJECTOR_PORT, RELAY_PORT, QUERY_GRPC_PORT } = settings
+  const ports = { GATEWAY_PORT, QUERY_HTTP_PORT, PROJECTOR_PORT, RELAY_PORT, QUERY_GRPC_PORT }
+  await portsAreFree(host, ports)
 
   const stop = Promise.withResolvers<string>()
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, stop.resolve)
-  const stack = await up({ dir, ...brokers === undefined ? {} : { brokers } })
-  const fleet = await openFleet({ host, ports: { GATEWAY_PORT, QUERY_HTTP_PORT, PROJECTOR_PORT, RELAY_PORT, QUERY_GRPC_PORT }, env: { ...stack.env }, logFolder: `${dir}/logs`, say: console.error })
+  const stack = await up({ dir, ...servers })
+  const fleet = await openFleet({ host, ports, env: { ...stack.env }, logFolder: `${dir}/logs`, say: console.error, ...apps })
   const orders = await takeOrders(dir, fleet).catch((error: unknown) => console.error(`"npm run scale" will not reach this: ${reason(error)}`))
   try {
-    const ready = fleet.resize({ gateway: 1, relay: 1, projector: 1, query: 1, ...countsOf(given) })
-    const stopped = await Promise.race([ready, stop.promise])
-    if (stopped === undefined) {
-      console.log(welcome(host, ports, fleet.instances.length, (Date.now() - begun) / 1000))
+    const ready = fleet.resize({ gateway: 1, relay: 1, projector: 1, query: 1, ...counts }).catch((error: unknown) => {
+      if (error instanceof NotReadyError) return error
+      throw error
+    })
+    const outcome = await Promise.race([ready, stop.promise])
+    if (typeof outcome !== 'string') {
+      console.log(welcome(host, ports, dir, { processes: fleet.instances.length, seconds: (Date.now() - begun) / 1000, late: outcome?.message }))
       await stop.promise
     }
     console.log('\nStopping …')
@@ -62,10 +75,13 @@ async function portsAreFree (host: string, ports: Record<string, number>) {
   }
 }
 
-function welcome (host: string, ports: Ports, processes: number, seconds: number): string {
+/** What runs where, and what to do next; `late` says why not all of it is ready. */
+function welcome (host: string, ports: Ports, dir: string, { processes, seconds, late }: { processes: number, seconds: number, late: string | undefined }): string {
   const at = (port: number) => `http://${host}:${port}`
+  const state = late === undefined ? `Bifold is ready after ${seconds.toFixed(1)} s, in ${processes} processes.` : `Bifold runs in ${processes} processes, and not all of them are ready:\n${late}`
+  const next = late === undefined ? request(at(ports.GATEWAY_PORT), at(ports.QUERY_HTTP_PORT)) : patience(at(ports.PROJECTOR_PORT))
   return `
-Bifold is ready after ${seconds.toFixed(1)} s, in ${processes} processes.
+${state}
 
   commands   ${at(ports.GATEWAY_PORT)}   (OpenAPI at ${at(ports.GATEWAY_PORT)}/docs)
   queries    ${at(ports.QUERY_HTTP_PORT)}   gRPC ${host}:${ports.QUERY_GRPC_PORT}
@@ -73,12 +89,22 @@ Bifold is ready after ${seconds.toFixed(1)} s, in ${processes} processes.
   relay      ${at(ports.RELAY_PORT)}
   logs       ${dir}/logs
 
-Try it:
-  curl -i ${at(ports.GATEWAY_PORT)}/books -H 'content-type: application/json' -d '{"title":"Emma","authors":["Jane Austen"]}'
-  curl '${at(ports.QUERY_HTTP_PORT)}/books?author=Jane%20Austen'
-
-More of them, while it runs:
-  npm run scale -- --gateways 2 --relays 2 --projectors 3 --queries 2
+${next}
 
 Ctrl-C stops everything.`
+}
+
+function request (gateway: string, query: string): string {
+  return `Try it:
+  curl -i ${gateway}/books -H 'content-type: application/json' -d '{"title":"Emma","authors":["Jane Austen"]}'
+  curl '${query}/books?author=Jane%20Austen'
+
+More of them, while it runs:
+  npm run scale -- --gateways 2 --relays 2 --projectors 3 --queries 2`
+}
+
+function patience (projector: string): string {
+  return `They go on. What is being built becomes ready by itself; what a reason asks for, such as npm run rebuild, can be done now, in another terminal.
+Each process tells how far it is, the projector here:
+  curl ${projector}/health/ready`
 }
