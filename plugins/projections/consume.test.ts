@@ -83,6 +83,22 @@ t.test('a read model without checkpoints is not begun: it is to be built; with s
   t.equal(Math.min(...(await openPartition(options, 0)).map(({ next }) => next)), 0)
 })
 
+t.test('a checkpoint that another projector moves meanwhile is behind no end; one that is behind the end now is of another topic', async t => {
+  const { db, topic, options } = await projector(t, [counts])
+  await checkpoints(db).insertOne(makeCheckpoint(counts, { topic, partition: 0 }, '', 0))
+  /** Has another projector apply one more, right after it was asked for the ends. */
+  const fetchTopicOffsets = async (topic: string) => {
+    const ends = await options.admin.fetchTopicOffsets(topic)
+    await send(t, options, 1, 10)
+    await checkpoints(db).updateOne({}, { $inc: { offset: 1 } })
+    return ends
+  }
+  t.equal(Math.min(...(await openPartition({ ...options, admin: { ...options.admin, fetchTopicOffsets } }, 0)).map(({ next }) => next)), 1)
+  await checkpoints(db).updateOne({}, { $set: { offset: 9 } })
+  await t.rejects(openPartition(options, 0), { message: /ends at 2, before the checkpoint 9 of counts/ })
+  t.equal(await checkpoints(db).countDocuments(), 0, 'it is to be built anew')
+})
+
 t.test('an event that another module declares is passed over; one that none declares parks its aggregate', async t => {
   const { db, apply } = await projector(t, [counts])
   await apply([message(0, 'Lent', 'a'), message(1, 'Counted', 'a'), message(2, 'Burnt', 'b'), message(3, 'Counted', 'b')], [0])

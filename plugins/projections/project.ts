@@ -1,4 +1,5 @@
 /** The tracks of a partition: each projection applies its events at a pace of its own, from where it stands in MongoDB, beside the auditor. */
+import type { Admin } from 'kafkajs'
 import type { Db } from 'mongodb'
 import { generationOf, type AnyProjection } from '@bifold/cqrs'
 import type { RawMessage, Track } from '@bifold/kafka'
@@ -21,10 +22,8 @@ interface Partition { readonly number: number, readonly low: number, readonly hi
 
 /** Reads where the projections stand in a partition; those that another version has built are left out. */
 export async function openPartition (options: ProjectOptions, number: number): Promise<readonly Track[]> {
-  const { admin, topic } = options
-  const ranges = await admin.fetchTopicOffsets(topic)
-  const range = ranges.find(({ partition }) => partition === number)
-  const partition = { number, low: Number(range?.low ?? 0), high: Number(range?.high ?? 0) }
+  const ranges = await options.admin.fetchTopicOffsets(options.topic)
+  const partition = partitionIn(ranges, number)
   const positions: Position[] = []
   for (const projection of options.projections) {
     const found = await loadPosition(options, ranges, partition, projection)
@@ -33,7 +32,14 @@ export async function openPartition (options: ProjectOptions, number: number): P
   return tracksOf(options, partition, positions)
 }
 
-async function loadPosition ({ db, topic, leftOut }: ConsumeOptions, ranges: readonly { readonly partition: number }[], { number, low, high }: Partition, projection: AnyProjection): Promise<Position | undefined> {
+type Ranges = Awaited<ReturnType<Admin['fetchTopicOffsets']>>
+
+function partitionIn (ranges: Ranges, number: number): Partition {
+  const range = ranges.find(({ partition }) => partition === number)
+  return { number, low: Number(range?.low ?? 0), high: Number(range?.high ?? 0) }
+}
+
+async function loadPosition ({ db, admin, topic, leftOut }: ConsumeOptions, ranges: Ranges, { number, low, high }: Partition, projection: AnyProjection): Promise<Position | undefined> {
   const found = await checkpoints(db).findOne({ _id: checkpointId(projection, topic, number) })
   // In one partition alone it is new.
   if (found === null && (await unbuilt(db, topic, ranges, [projection])).length > 0) throw new Error(`${projection.collection} is not there: it is to be built`)
@@ -41,10 +47,11 @@ async function loadPosition ({ db, topic, leftOut }: ConsumeOptions, ranges: rea
     leftOut(projection, found.version)
     return undefined
   }
-  if (found !== null && (found.offset < low || found.offset > high)) {
-    throw await forget(db, projection, found.offset < low
-      ? `Kafka has deleted messages of partition ${number} that ${projection.collection} has not seen, from ${found.offset} to ${low}`
-      : `Partition ${number} ends at ${high}, before the checkpoint ${found.offset} of ${projection.collection}: the topic is another than before`)
+  if (found !== null && found.offset < low) throw await forget(db, projection, `Kafka has deleted messages of partition ${number} that ${projection.collection} has not seen, from ${found.offset} to ${low}`)
+  if (found !== null && found.offset > high) {
+    // Another projector may be at work on it until now: what it has applied since the end was read is behind that.
+    const end = partitionIn(await admin.fetchTopicOffsets(topic), number).high
+    if (found.offset > end) throw await forget(db, projection, `Partition ${number} ends at ${end}, before the checkpoint ${found.offset} of ${projection.collection}: the topic is another than before`)
   }
   return { projection, checkpoint: found ?? undefined, parked: await loadParked(db, projection, topic, number) }
 }
