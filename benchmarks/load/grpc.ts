@@ -1,5 +1,5 @@
 /** Calls a unary RPC as fast as it is answered, a fixed number of calls at a time: HTTP/2 frames without a client's comforts, so that the load is not the bottleneck. */
-import { connect, constants, type ClientHttp2Session } from 'node:http2'
+import { connect, constants, type ClientHttp2Session, type IncomingHttpHeaders } from 'node:http2'
 import { performance } from 'node:perf_hooks'
 import type { Result } from './result.ts'
 import { latenciesOf, makeHistogram } from './latencies.ts'
@@ -46,12 +46,16 @@ export async function runGrpc ({ target, path, requests, tokens, concurrency, co
       inFlight++
       const which = next++ % bodies.length
       const stream = session.request(tokens === undefined ? headers : { ...headers, 'consistency-token': tokens[which] }, { endStream: false })
-      stream.on('trailers', trailers => { if (trailers['grpc-status'] !== '0') errors++ })
-      stream.on('error', () => { errors++ })
+      let status: unknown
+      const told = (headers: IncomingHttpHeaders) => { status = headers['grpc-status'] ?? status }
+      stream.on('response', told) // an error before any message is all in one
+      stream.on('trailers', told)
+      stream.on('error', () => {})
       stream.on('close', () => {
         inFlight--
         const now = performance.now()
-        if (now < end) {
+        if (status !== '0') errors++
+        else if (now < end) {
           done++
           latency.recordValue(Math.max(1, Math.round((now - at) * 1000)))
         }

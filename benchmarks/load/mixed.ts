@@ -27,7 +27,10 @@ export async function runMixed ({ writeUrl, readUrl, readShare, ids, bodies, cal
         ? await reader.request({ method: 'GET', path: `/books/${ids[Math.floor(Math.random() * ids.length)]!}` })
         : await writer.request({ method: 'POST', path: '/books', headers: { 'content-type': 'application/json' }, body: bodies[Math.floor(Math.random() * bodies.length)]! })
       await body.dump()
-      if (statusCode >= 300) errors++
+      if (statusCode >= 300) {
+        errors++
+        continue
+      }
       const now = performance.now()
       if (now > end) return
       done++

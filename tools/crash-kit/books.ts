@@ -58,11 +58,18 @@ async function addBatch (self: Client, own: Book[]) {
   const books = Array.from({ length: random.between(2, batchLinesMax) }, () => described(self))
   const body = books.map(book => JSON.stringify(book)).join('\n')
   const headers = { 'idempotency-key': randomUUID(), 'content-type': 'application/x-ndjson' }
+  const acknowledged = new Map<number, string>()
   while (goesOn(self)) {
     const reply = await send(self, 'gateways', 'POST', '/books:batch', headers, body).catch(() => undefined) // nobody answered, or broke off
-    const lines = (reply === undefined ? [] : reply.status === 200 ? reply.body : [reply]) as (Reply['body'] & { status: number })[]
+    const lines = (reply === undefined ? [] : reply.status === 200 ? reply.body : [reply]) as (Reply['body'] & { status: number, line: number })[]
     const wrong = lines.find(({ status }) => status !== 201 && status !== 503)
     if (wrong !== undefined) record.wrong.push(`add in a batch: ${JSON.stringify(wrong)}`)
+    for (const { status, line, id } of lines) {
+      if (status !== 201) continue
+      const before = acknowledged.get(line) ?? id
+      expect(self, before === id, `line ${line} of a batch was answered with ${before}, and then with ${id}`)
+      acknowledged.set(line, id)
+    }
     if (lines.length === books.length && lines.every(({ status }) => status === 201)) {
       record.batched += lines.length
       record.answered.push(...lines.map(({ id, version }, index) => ({ kind: 'add' as const, id, version, data: books[index]! })))

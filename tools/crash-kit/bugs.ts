@@ -28,8 +28,8 @@ export const bugs: Readonly<Record<string, Bug>> = {
   },
   'queue-checkpoint-first': {
     file: 'plugins/commands/dequeue.ts',
-    right: '  const executed = await executor.executeAll(valid, order)',
-    wrong: '  await outcomes.keep(own, Number(messages.at(-1)!.offset) + 1, [])\n  const executed = await executor.executeAll(valid, order)'
+    right: '  const executed = await executor.executeAll(requests, order)',
+    wrong: '  await outcomes.keep(own, Number(messages.at(-1)!.offset) + 1)\n  const executed = await executor.executeAll(requests, order)'
   },
   'process-done-first': {
     file: 'plugins/commands/processes.ts',
@@ -39,7 +39,7 @@ export const bugs: Readonly<Record<string, Bug>> = {
   },
   'resume-from-now': {
     file: 'plugins/queries/live/watcher.ts',
-    right: 'await catchUp(watcher, mark)',
+    right: 'await catchUp(watcher, turn, mark)',
     wrong: '{ after: hub.feed.position }'
   },
   'answer-before-commit': {

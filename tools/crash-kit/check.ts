@@ -48,6 +48,7 @@ export async function check (env: Stores, record: Record, settled: Settled, quer
       finding('reordered: for a watcher', watched.reordered),
       finding('reordered, or wrong: for a client', record.wrong),
       finding('differing: counters from PostgreSQL', miscounted(rows, await mongo.db().collection<Count>('counts').find({}).toArray())),
+      finding('unanswered: commands, when all was well', Array.from({ length: record.unknown }, () => 'no answer within a minute')),
       finding('unanswered: reads, when all was well', await unanswered(queries, record)),
       finding('kept aside: dead letters', (await mongo.db().collection('deadLetters').find({}).toArray()).map(({ _id, reason }) => `${String(_id)}: ${reason}`)),
       finding('differing: MongoDB from PostgreSQL', await differing(db, mongo.db() as never))
@@ -78,12 +79,11 @@ function doubledAnswers ({ answered }: Record): string[] {
   return answered.map(named).filter(name => seen.size === seen.add(name).size)
 }
 
-/** Events beyond those answered, and beyond those whose answer was given up. What follows from another event is looked at with that. */
-function uncalledFor ({ answered, unknown }: Record, events: readonly Event[]): string[] {
+/** Events beyond those answered; of those whose answer was given up another finding tells. What follows from another event is looked at with that. */
+function uncalledFor ({ answered }: Record, events: readonly Event[]): string[] {
   const known = new Set(answered.map(named))
   const types = new Set<string>(Object.values(kinds).map(({ event }) => event))
-  const others = events.filter(({ type }) => types.has(type)).map(named).filter(name => !known.has(name))
-  return others.length > unknown ? others.slice(unknown) : []
+  return events.filter(({ type }) => types.has(type)).map(named).filter(name => !known.has(name))
 }
 
 /** Reads of what was written last that get no answer, though all is well again: something of the storm still holds them up. */

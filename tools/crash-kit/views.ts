@@ -1,5 +1,6 @@
 /** The read models that are no aggregate's own: what PostgreSQL makes of them, and how a document shows it. */
 import { sql } from 'kysely'
+import { searchable } from '@bifold/cqrs'
 import type { Db } from '@bifold/postgres'
 import type { Row } from '../compare.ts'
 
@@ -9,6 +10,13 @@ export const views: readonly { readonly name: string, readonly rows: (db: Db) =>
     select books.id, books.version, title, authors, count(loans.id) as loans, count(loans.id) filter (where returned_on is null) = 0 as available,
       min(due_on) filter (where returned_on is null)::text as due_on
     from books left join loans on book_id = books.id where not withdrawn group by books.id order by books.id`)
+}, {
+  name: 'bookSearch',
+  async * rows (db) {
+    for await (const { title, authors, ...row } of rows(db, sql`select id, version, title, authors from books where not withdrawn order by id`)) {
+      yield { ...row, ...searchable(title as string, authors as string[]) }
+    }
+  }
 }, {
   name: 'memberPages',
   rows: db => rows(db, sql`
