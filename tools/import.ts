@@ -1,7 +1,7 @@
 /** The command line of the import: `npm run import -- FILE.ndjson`. */
 import { open, type FileHandle } from 'node:fs/promises'
 import { Command, InvalidArgumentError } from 'commander'
-import { loadConfig, reason, setting } from '@bifold/service'
+import { loadConfig, onInterrupt, reason, setting } from '@bifold/service'
 import { makeGateway, type Gateway } from './gateway.ts'
 import { importFile, type Refusal, type Report } from './importer.ts'
 import { printable } from './printable.ts'
@@ -13,7 +13,6 @@ const concurrencyDefault = 4 // fills the gateway's group commits; it lets no si
 const concurrencyMax = 32 // each is a connection; the gateway takes 64 batches at once
 const refusedShownMax = 20 // what fits on a screen
 const exit = { refused: 1, interrupted: 130 } // 128 + SIGINT, as shells have it
-const pressAgainMs = 500 // npm passes Ctrl-C on to a process that has had it from the terminal: not a second press
 
 const program = new Command('import')
   .description('Adds the books of an NDJSON file: many a POST /books:batch. Exits 0 if no line was refused, else 1; 130 after Ctrl-C.')
@@ -41,18 +40,19 @@ async function run (file: string, { concurrency, url = gatewayUrl(), refused }: 
   await using list = refused === undefined ? undefined : await open(refused, 'w')
   try {
     await reach(gateway, url)
-    const stop = onInterrupt()
+    const stop = new AbortController()
+    onInterrupt(() => stop.abort(), exit.interrupted)
     const shown: Refusal[] = []
     const progress = makeProgress(totalBytes)
     const report = await importFile({
       file,
       gateway,
       concurrency,
-      signal: stop,
+      signal: stop.signal,
       onProgress: progress.update,
       onRefused: refusal => keep(refusal, shown, list)
     }).finally(progress.stop)
-    print(report, shown, { url, interrupted: stop.aborted, refused })
+    print(report, shown, { url, interrupted: stop.signal.aborted, refused })
   } finally {
     await gateway.close()
   }
@@ -82,21 +82,6 @@ async function reach (gateway: Gateway, url: string): Promise<void> {
   } catch (cause) {
     throw new Error(`The gateway does not answer at ${url} (${reason(cause)}). Start Bifold with "npm start", or only the gateway with "npm run gateway", or name another with --url.`, { cause })
   }
-}
-
-/** The first Ctrl-C stops the sending, the second the process. */
-function onInterrupt (): AbortSignal {
-  const stop = new AbortController()
-  let firstMs = 0
-  process.on('SIGINT', () => {
-    if (!stop.signal.aborted) {
-      firstMs = performance.now()
-      stop.abort()
-    } else if (performance.now() - firstMs > pressAgainMs) {
-      process.exit(exit.interrupted)
-    }
-  })
-  return stop.signal
 }
 
 async function keep (refusal: Refusal, shown: Refusal[], list: FileHandle | undefined): Promise<void> {

@@ -7,7 +7,7 @@ import { connect as connectKafka } from '@bifold/kafka'
 import { modules } from '@bifold/modules'
 import { connect as connectMongo } from '@bifold/mongo'
 import { rebuild, type Kept } from '@bifold/projections/rebuild'
-import { loadConfig, reason, setting } from '@bifold/service'
+import { loadConfig, onInterrupt, reason, setting } from '@bifold/service'
 import { duration, number } from './progress.ts'
 
 const exit = { failed: 1, interrupted: 130 } // 128 + SIGINT, as shells have it
@@ -25,7 +25,8 @@ await new Command('rebuild')
 
 async function run (collections: string[]): Promise<void> {
   const stop = new AbortController()
-  process.once('SIGINT', () => stop.abort()).once('SIGTERM', () => stop.abort())
+  onInterrupt(() => stop.abort(), exit.interrupted)
+  process.once('SIGTERM', () => stop.abort())
   try {
     const projections = collections.length === 0 ? all : collections.map(named)
     const begun = performance.now()

@@ -3,6 +3,7 @@ export { aborted, backgroundOf, type Background, type Work } from './background.
 export { loadConfig, setting } from './config.ts'
 export { drainOf, type Drain } from './drain.ts'
 export { healthOf, reason, within, type Health } from './health.ts'
+export { onInterrupt } from './interrupt.ts'
 export { keepRunning } from './keep-running.ts'
 export { metricsOf } from './metrics.ts'
 export { build, serve, type App, type Listen } from './serve.ts'

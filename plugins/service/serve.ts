@@ -1,13 +1,14 @@
-/** Runs a Fastify app as a process: logger, request ids, health, metrics, graceful close. With workers.ts, the only place that touches `process`. */
+/** Runs a Fastify app as a process: logger, request ids, health, metrics, graceful close. With workers.ts and interrupt.ts, the only place that touches `process`. */
 import { randomUUID } from 'node:crypto'
 import closeWithGrace from 'close-with-grace'
-import Fastify, { LogController, type FastifyInstance } from 'fastify'
+import Fastify, { LogController, type FastifyBaseLogger, type FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { pino, type DestinationStream } from 'pino'
 import problem, { clientError, urlError } from '@bifold/problem'
 import background from './background.ts'
 import { drainOf, makeDrain } from './drain.ts'
 import health from './health.ts'
+import { onInterrupt } from './interrupt.ts'
 import metrics from './metrics.ts'
 import { given, hold, serveOwn, type Sharing } from './sharing.ts'
 import { makePeers, supervise, type Peers } from './workers.ts'
@@ -81,20 +82,29 @@ export async function serve<Config extends Sharing> (app: App<Config>, config: C
   const server = await build(app, config, { ...listen, peers })
   if (config.OWN_PORT !== undefined) serveOwn(server, { host: listen.host, port: config.OWN_PORT, ...given(config, 'own') })
   if (alone && workers > 1) server.log.info({ workers }, 'it stays one process, whatever WORKERS says')
-  let closing = false
-  const grace = closeWithGrace({ delay: closeMs, logger: server.log }, async ({ signal, err }) => {
-    closing = true // by Ctrl-C, which reaches the workers too, or by the primary
+  const close = makeClose(closeMs, server.log, async ({ signal, err }) => {
     if (err) server.log.fatal({ err }, 'closing after an error')
     else server.log.info({ signal }, 'closing')
     await drainOf(server).begin()
     await server.close()
   })
-  const closeOnce = () => { if (!closing) void grace.close() }
-  if (peers === undefined) process.once('disconnect', closeOnce)
-  else peers.onClose(closeOnce)
+  if (peers === undefined) process.once('disconnect', close)
+  else peers.onClose(close)
   process.title = `bifold-${listen.name}`
   await server.listen({ host: listen.host, port: listen.port, ...given(config, 'http') })
   peers?.listening()
+}
+
+/** Closes on a signal or an uncaught error, and when it is told to: once, though Ctrl-C reaches the workers, too, and npm passes it on. */
+function makeClose (delay: number, logger: FastifyBaseLogger, close: (why: { signal?: string, err?: Error }) => Promise<void>): () => void {
+  let begun = false
+  const grace = closeWithGrace({ delay, logger, skip: ['SIGINT'] }, async why => {
+    begun = true
+    await close(why)
+  })
+  const once = () => { if (!begun) void grace.close() }
+  onInterrupt(once, 1)
+  return once
 }
 
 /** Closes a connection that sends on and on without waiting for answers: Node would take in any number of requests. */
@@ -126,8 +136,7 @@ function letWait ({ server }: FastifyInstance) {
 async function lead (sharing: Sharing, { name, host, port, grpcPort, logLevel, workers = 1 }: Listen): Promise<void> {
   const log = pino({ level: logLevel, name })
   const { stop } = supervise(workers, await hold(host, { http: port, ...grpcPort !== undefined && { grpc: grpcPort }, ...sharing.OWN_PORT !== undefined && { own: sharing.OWN_PORT } }, sharing), log)
-  const grace = closeWithGrace({ delay: closeMs + leadMs, logger: log }, async () => { await stop() })
-  process.once('disconnect', () => grace.close())
+  process.once('disconnect', makeClose(closeMs + leadMs, log, stop))
   process.title = `bifold-${name}`
   log.info({ workers }, 'started')
 }

@@ -27,5 +27,6 @@ await serve(async app => {
     await setTimeout(300)
     return { pid: process.pid }
   })
+  app.get('/hanging', async () => await new Promise(() => {}))
   app.get('/unwell', async () => { well = false })
 }, settings, { name: 'fixture', host: settings.HOST, port: settings.PORT, logLevel: settings.LOG_LEVEL, workers: settings.WORKERS })

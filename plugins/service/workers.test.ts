@@ -87,6 +87,41 @@ t.test('SIGTERM: what was accepted is answered, then all processes end', async t
   for (const pid of workers) t.throws(() => process.kill(pid, 0), { code: 'ESRCH' })
 })
 
+/** Signals as one Ctrl-C gives them: the terminal to all processes, and npm, which has started the first, to that one. */
+async function press (pids: ReadonlySet<number>) {
+  const signal = (pid: number) => { if (runs(pid)) process.kill(pid, 'SIGINT') }
+  const [first] = pids
+  for (const pid of pids) signal(pid)
+  await setTimeout(5)
+  signal(first!)
+}
+
+for (const WORKERS of ['1', '2']) {
+  t.test(`Ctrl-C with npm before it, with WORKERS=${WORKERS}: one press is two signals, and ends the app as SIGTERM does`, async t => {
+    const { child, get, pids } = await fixture(t, { WORKERS })
+    const all = new Set([child.pid!, ...await pids()])
+    const slow = Array.from({ length: 10 }, async () => (await get('/slow')).status)
+    await until(async () => (await get('/pid')).ok)
+    await press(all)
+    t.same(await Promise.all(slow), Array(10).fill(200))
+    t.equal((await child).exitCode, 0)
+  })
+
+  t.test(`Ctrl-C, and again after a while, with WORKERS=${WORKERS}: whoever presses twice does not wait`, async t => {
+    const { child, get, pids } = await fixture(t, { WORKERS })
+    const all = new Set([child.pid!, ...await pids()])
+    const hanging = get('/hanging', 20_000).catch(() => {})
+    await until(async () => (await get('/pid')).ok)
+    await press(all)
+    await setTimeout(600)
+    const again = Date.now()
+    await press(all)
+    t.equal((await child).exitCode, 1)
+    t.ok(Date.now() - again < 5000, 'long before it would have given up by itself')
+    await hanging
+  })
+}
+
 t.test('SIGTERM under load: connections that are kept are answered to their last request', async t => {
   const { child, connection } = await fixture(t)
   let answered = 0
