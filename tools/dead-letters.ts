@@ -23,7 +23,7 @@ await program.parseAsync()
 
 async function onDb (run: (db: Db) => Promise<void>): Promise<void> {
   try {
-    const { MONGO_URL } = loadConfig({ MONGO_URL: setting.url('The read side') })
+    const { MONGO_URL } = loadConfig({ MONGO_URL: setting.mongo('The read side') })
     const client = connect(MONGO_URL, 2)
     try {
       await run(client.db())

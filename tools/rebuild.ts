@@ -49,9 +49,9 @@ function named (name: string): AnyProjection {
 
 async function rebuildAll (projections: readonly AnyProjection[], signal: AbortSignal): Promise<{ events: { all: number, perSecond: number }, kept: Kept[] }> {
   const settings = loadConfig({
-    POSTGRES_URL: setting.url('The event log'),
-    KAFKA_BROKERS: setting.url('Host and port of each broker, with commas between'),
-    MONGO_URL: setting.url('The read side'),
+    POSTGRES_URL: setting.postgres('The event log'),
+    KAFKA_BROKERS: setting.brokers(),
+    MONGO_URL: setting.mongo('The read side'),
     EVENTS_TOPIC: setting.topic()
   })
   const log = pino({ level: 'warn' }, pino.destination(2))

@@ -123,9 +123,11 @@ t.test('a port that is taken is said before anything is started', async t => {
 })
 
 t.test('a setting that is wrong is named', async t => {
-  const { exitCode, stderr } = await execa(process.execPath, ['apps/gateway/main.ts'], { env: { BIFOLD_ENV_FILE: '/nowhere', POSTGRES_URL: '', GATEWAY_PORT: 'http', LOG_LEVEL: 'loud' }, reject: false })
+  const { exitCode, stderr } = await execa(process.execPath, ['apps/gateway/main.ts'], { env: { BIFOLD_ENV_FILE: '/nowhere', POSTGRES_URL: 'postgres://bifold:secret#1@127.0.0.1/bifold', GATEWAY_PORT: 'http', LOG_LEVEL: 'loud' }, reject: false })
   t.equal(exitCode, 1)
   t.match(stderr, /Settings: .*GATEWAY_PORT must be integer/)
+  t.match(stderr, 'POSTGRES_URL must be a URL such as postgres://user:password@host:5432/database, where # and / in the password are written %23 and %2F')
+  t.notMatch(stderr, 'secret')
   const missing = await execa(process.execPath, ['apps/relay/main.ts'], { env: { BIFOLD_ENV_FILE: '/nowhere' }, extendEnv: false, reject: false })
   t.match(missing.stderr, /POSTGRES_URL is not set.*npm run stack -- up/s)
 })

@@ -20,7 +20,7 @@ await new Command('verify')
 
 async function run ({ wait }: { wait: number }): Promise<void> {
   try {
-    const { POSTGRES_URL, MONGO_URL } = loadConfig({ POSTGRES_URL: setting.url('The write side'), MONGO_URL: setting.url('The read side') })
+    const { POSTGRES_URL, MONGO_URL } = loadConfig({ POSTGRES_URL: setting.postgres('The write side'), MONGO_URL: setting.mongo('The read side') })
     const comparisons = await compareAll(POSTGRES_URL, MONGO_URL, performance.now() + wait * 1000)
     print(comparisons)
     if (!comparisons.every(isEqual)) process.exitCode = exit.differing

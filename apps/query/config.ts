@@ -2,7 +2,7 @@
 import { loadConfig, setting } from '@bifold/service'
 
 export const config = () => loadConfig({
-  MONGO_URL: setting.url('Where the read models are kept'),
+  MONGO_URL: setting.mongo('Where the read models are kept'),
   QUERY_HTTP_PORT: setting.port(3001),
   QUERY_GRPC_PORT: setting.port(50051),
   TOKEN_SECRET: setting.tokenSecret()

@@ -3,8 +3,8 @@ import { Type } from 'typebox'
 import { loadConfig, setting } from '@bifold/service'
 
 export const config = () => loadConfig({
-  POSTGRES_URL: setting.url('Whose WAL has the events'),
-  KAFKA_BROKERS: setting.url('Host and port of each broker, with commas between'),
+  POSTGRES_URL: setting.postgres('Whose WAL has the events'),
+  KAFKA_BROKERS: setting.brokers(),
   EVENTS_TOPIC: setting.topic(),
   RELAY_MODE: Type.Enum(['wal', 'polling'], { default: 'wal', description: 'How events are read: from the WAL, or by asking for them, where there is no logical replication' }),
   LAG_MAX_SECONDS: setting.lag(),

@@ -15,9 +15,9 @@ const [books, ...others] = modules as [Module, ...Module[]]
 const counted = [{ ...books, projections: [...books.projections, counts] } as Module, ...others]
 
 const settings = loadConfig({
-  POSTGRES_URL: setting.url('Whose event log fills read models that have nothing yet'),
-  KAFKA_BROKERS: setting.url('Host and port of each broker, with commas between'),
-  MONGO_URL: setting.url('Where the read models are kept'),
+  POSTGRES_URL: setting.postgres('Whose event log fills read models that have nothing yet'),
+  KAFKA_BROKERS: setting.brokers(),
+  MONGO_URL: setting.mongo('Where the read models are kept'),
   EVENTS_TOPIC: setting.topic(),
   LAG_MAX_SECONDS: setting.lag(),
   PROJECTOR_PORT: setting.port(3002)
