@@ -175,7 +175,7 @@ async function startInDocker (folder: Folder, record: StackRecord, options: UpOp
       throw new Error(must ? 'see below' : 'starting local servers instead', { cause: error })
     }
   }
-  await new Listr([{ title: 'Docker Compose', task }], { exitOnError: false, ...renderer && { renderer } }).run()
+  await new Listr([{ title: 'Docker Compose', task }], display(renderer)).run()
   if (failure && must) throw failure
   if (failure) await composeRemove().catch(() => {}) // What it has made would hold the ports.
   return started
@@ -209,6 +209,9 @@ async function freePorts (count: number): Promise<number[]> {
   return ports
 }
 
+/** Signals are for who has called: at a Ctrl-C, listr2 would end the process itself, before what was started is stopped. */
+const display = (renderer: ListrRendererValue | undefined) => ({ exitOnError: false, registerSignalListeners: false, ...renderer && { renderer } })
+
 /** Does all plans side by side, with a display; if one fails, what this call has started is stopped again. */
 async function carryOut (folder: Folder, record: StackRecord, plans: Plan[], renderer: ListrRendererValue | undefined): Promise<ServerName[]> {
   const started: ServerName[] = []
@@ -235,7 +238,7 @@ async function carryOut (folder: Folder, record: StackRecord, plans: Plan[], ren
       }
     }
   }))
-  await new Listr(tasks, { concurrent: true, exitOnError: false, ...renderer && { renderer } }).run()
+  await new Listr(tasks, { concurrent: true, ...display(renderer) }).run()
   if (failures.length === 0) return started
   const begun = plans.filter(({ server, way }) => way === 'local' && (started.includes(server.name)))
   await Promise.all(begun.map(({ server }) => takeDown(folder, server, record.brokers)))

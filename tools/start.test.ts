@@ -6,6 +6,7 @@ import getPort from 'get-port'
 import { execa } from 'execa'
 import { sql } from 'kysely'
 import { connect } from '@bifold/postgres'
+import { down, status } from '@bifold/stack'
 import { stores, until } from '@bifold/test'
 import { appNames } from './apps.ts'
 import { countsIn } from './control.ts'
@@ -112,6 +113,18 @@ t.test('an app that answers but is not ready stops nothing; one that does not an
   const failing = await startHere(t, { dir, readyMs: 5000, mains: { ...mains, gateway: `${dir}/mute.ts` } })
   t.equal((await failing.child).exitCode, 1)
   t.match(failing.output(), 'The gateway 1 is not ready after 5 s: it does not answer')
+})
+
+t.test('Ctrl-C while the servers are started stops those, too', async t => {
+  const dir = t.testdir()
+  t.teardown(async () => await down({ dir, purge: true }))
+  const { child, output } = await startHere(t, { dir, servers: { ports: 'free', environment: {} } })
+  await until(async () => output().includes('MongoDB: starting'), 'a server to be started')
+  t.ok(child.kill('SIGINT'))
+  t.equal((await child).exitCode, 0, output())
+  t.match(output(), /Stopping …[^]*Stopped; the data is kept/)
+  const processes = (await status({ dir })).flatMap(({ processes }) => processes)
+  t.ok(processes.length > 0 && processes.every(({ pid }) => pid === undefined), 'no server is left')
 })
 
 t.test('a port that is taken is said before anything is started', async t => {

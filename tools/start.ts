@@ -1,7 +1,7 @@
 /** npm start: the servers, the apps, as many of each as is said, and a first request to try; Ctrl-C stops what was started. */
 import { createServer } from 'node:net'
 import { Command, Option } from 'commander'
-import { loadConfig, reason, setting } from '@bifold/service'
+import { aborted, loadConfig, reason, setting } from '@bifold/service'
 import { down, StackError, up, type UpOptions } from '@bifold/stack'
 import { takeOrders } from './control.ts'
 import { NotReadyError } from './apps.ts'
@@ -40,29 +40,34 @@ export async function start ({ dir, counts = {}, servers = {}, ...apps }: StartO
   const ports = { GATEWAY_PORT, QUERY_HTTP_PORT, PROJECTOR_PORT, RELAY_PORT, QUERY_GRPC_PORT }
   await portsAreFree(host, ports)
 
-  const stop = Promise.withResolvers<string>()
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, stop.resolve)
+  const stop = new AbortController()
+  stop.signal.addEventListener('abort', () => console.log('\nStopping …'))
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => stop.abort())
   const stack = await up({ dir, ...servers })
-  const fleet = await openFleet({ host, ports, env: { ...stack.env }, logFolder: `${dir}/logs`, say: console.error, ...apps })
-  const orders = await takeOrders(dir, fleet).catch((error: unknown) => console.error(`"npm run scale" will not reach this: ${reason(error)}`))
   try {
-    const ready = fleet.resize({ gateway: 1, relay: 1, projector: 1, query: 1, ...counts }).catch((error: unknown) => {
-      if (error instanceof NotReadyError) return error
-      throw error
-    })
-    const outcome = await Promise.race([ready, stop.promise])
-    if (typeof outcome !== 'string') {
-      console.log(welcome(host, ports, dir, { processes: fleet.instances.length, seconds: (Date.now() - begun) / 1000, late: outcome?.message }))
-      await stop.promise
-    }
-    console.log('\nStopping …')
+    if (!stop.signal.aborted) await runApps(stop.signal)
   } finally {
-    orders?.close()
-    await fleet.stop()
     // Servers that ran before stay: somebody else may use them.
     if (stack.started.length > 0) await down({ dir, servers: stack.started })
   }
   console.log(`Stopped; the data is kept in ${dir}`)
+
+  async function runApps (stopped: AbortSignal) {
+    const fleet = await openFleet({ host, ports, env: { ...stack.env }, logFolder: `${dir}/logs`, say: console.error, ...apps })
+    const orders = await takeOrders(dir, fleet).catch((error: unknown) => console.error(`"npm run scale" will not reach this: ${reason(error)}`))
+    try {
+      const ready = fleet.resize({ gateway: 1, relay: 1, projector: 1, query: 1, ...counts }).catch((error: unknown) => {
+        if (error instanceof NotReadyError) return error
+        throw error
+      })
+      const late = await Promise.race([ready, aborted(stopped)])
+      if (!stopped.aborted) console.log(welcome(host, ports, dir, { processes: fleet.instances.length, seconds: (Date.now() - begun) / 1000, late: late?.message }))
+      await aborted(stopped)
+    } finally {
+      orders?.close()
+      await fleet.stop()
+    }
+  }
 }
 
 /** Says which setting to change while nothing has been started yet. */
