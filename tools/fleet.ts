@@ -1,12 +1,11 @@
 /** A set of apps on one machine, so many processes of each: started, resized and stopped, behind the same addresses. */
-import getPort, { portNumbers } from 'get-port'
+import getPort from 'get-port'
 import { aborted, closeAll, hold, type Sockets } from '@bifold/service'
 import { appNames, NotReadyError, runApp, untilReady, type AppName, type RunningApp } from './apps.ts'
+import { addressOf, ownPorts, type Ports } from './ports.ts'
 
 /** How many processes of each app. */
 export type Counts = Readonly<Record<AppName, number>>
-
-export interface Ports { readonly GATEWAY_PORT: number, readonly QUERY_HTTP_PORT: number, readonly QUERY_GRPC_PORT: number, readonly PROJECTOR_PORT: number, readonly RELAY_PORT: number }
 
 /** One process of an app, with the address at which it alone tells how it is. */
 export interface Instance { readonly app: AppName, readonly number: number, readonly url: string, kill (): void }
@@ -37,7 +36,6 @@ export interface FleetOptions {
 
 export const instancesMax = 16 // of an app: each gateway takes some 10 of the 200 connections that the local PostgreSQL has
 const defaultReadyMs = 60_000 // a first start migrates and joins the group: some 3 s here
-const portStep = 10 // from one process to the next: 3002, 3012, 3022 …
 
 const portOf = { gateway: 'GATEWAY_PORT', relay: 'RELAY_PORT', projector: 'PROJECTOR_PORT', query: 'QUERY_HTTP_PORT' } as const
 
@@ -53,12 +51,12 @@ export async function openFleet ({ host, ports, env, logFolder, say, mains = {},
 
   const start = async (app: AppName, number: number): Promise<Instance & RunningApp> => {
     const shared = sockets[app]
-    const own = await ownPort(ports[portOf[app]], shared === undefined ? number - 1 : number)
+    const own = await ownPort(ports[portOf[app]], shared === undefined ? number - 1 : number, ports)
     if (stopping.signal.aborted) throw new Error('everything is being stopped')
     const label = number === 1 ? app : `${app} ${number}`
     const settings = { ...env, ...Object.fromEntries(Object.entries(ports).map(([name, port]) => [name, String(port)])), [shared === undefined ? portOf[app] : 'OWN_PORT']: String(own) }
     const { kill, stop } = runApp(app, { env: settings, log: `${logFolder}/${label.replace(' ', '-')}.log`, label, main: mains[app], sockets: shared, say })
-    return { app, number, url: `http://${host}:${own}`, kill, stop }
+    return { app, number, url: `http://${addressOf(host, own)}`, kill, stop }
   }
   const resize = async (counts: Partial<Counts>) => {
     const wanted = (app: AppName) => counts[app] ?? running.filter(one => one.app === app).length
@@ -102,6 +100,6 @@ async function untilWell (started: readonly Instance[], relays: readonly Instanc
 const isLate = (error: unknown): boolean => error instanceof NotReadyError
 
 /** The port of the process with this number, or one that is free if that is taken. The first of those without an address for all has the one in the settings. */
-async function ownPort (base: number, index: number): Promise<number> {
-  return index === 0 ? base : await getPort({ port: [base + portStep * index, ...portNumbers(base + portStep * index + 1, base + portStep * index + portStep - 1)].filter(port => port < 65536) })
+async function ownPort (base: number, index: number, ports: Ports): Promise<number> {
+  return index === 0 ? base : await getPort({ port: ownPorts(base, index, ports) })
 }

@@ -1,12 +1,12 @@
 /** npm start: the servers, the apps, as many of each as is said, and a first request to try; Ctrl-C stops what was started. */
-import { createServer } from 'node:net'
 import { Command, Option } from 'commander'
 import { aborted, loadConfig, reason, setting } from '@bifold/service'
 import { down, StackError, up, type UpOptions } from '@bifold/stack'
 import { takeOrders } from './control.ts'
 import { NotReadyError } from './apps.ts'
 import { countsOf, withCounts, type CountOptions } from './counts.ts'
-import { openFleet, type Counts, type FleetOptions, type Ports } from './fleet.ts'
+import { openFleet, type Counts, type FleetOptions } from './fleet.ts'
+import { addressOf, portsAreFree, type Ports } from './ports.ts'
 
 export interface StartOptions extends Pick<FleetOptions, 'mains' | 'readyMs'> {
   readonly dir: string
@@ -70,26 +70,16 @@ export async function start ({ dir, counts = {}, servers = {}, ...apps }: StartO
   }
 }
 
-/** Says which setting to change while nothing has been started yet. */
-async function portsAreFree (host: string, ports: Record<string, number>) {
-  for (const [variable, port] of Object.entries(ports)) {
-    await new Promise<void>((resolve, reject) => {
-      const probe = createServer().once('error', ({ code }: NodeJS.ErrnoException) => reject(new StackError(code === 'EADDRINUSE' ? `Port ${port} is taken: stop what listens there, or set ${variable} to another port.` : `Port ${port} (${variable}) cannot be listened on: ${code}`)))
-        .listen(port, host, () => probe.close(() => resolve()))
-    })
-  }
-}
-
 /** What runs where, and what to do next; `late` says why not all of it is ready. */
 function welcome (host: string, ports: Ports, dir: string, { processes, seconds, late }: { processes: number, seconds: number, late: string | undefined }): string {
-  const at = (port: number) => `http://${host}:${port}`
+  const at = (port: number) => `http://${addressOf(host, port)}`
   const state = late === undefined ? `Bifold is ready after ${seconds.toFixed(1)} s, in ${processes} processes.` : `Bifold runs in ${processes} processes, and not all of them are ready:\n${late}`
   const next = late === undefined ? request(at(ports.GATEWAY_PORT), at(ports.QUERY_HTTP_PORT)) : patience(at(ports.PROJECTOR_PORT))
   return `
 ${state}
 
   commands   ${at(ports.GATEWAY_PORT)}   (OpenAPI at ${at(ports.GATEWAY_PORT)}/docs)
-  queries    ${at(ports.QUERY_HTTP_PORT)}   gRPC ${host}:${ports.QUERY_GRPC_PORT}
+  queries    ${at(ports.QUERY_HTTP_PORT)}   gRPC ${addressOf(host, ports.QUERY_GRPC_PORT)}
   projector  ${at(ports.PROJECTOR_PORT)}
   relay      ${at(ports.RELAY_PORT)}
   logs       ${dir}/logs
