@@ -66,8 +66,12 @@ export function runApp (name: AppName, { env, log, label, main = `apps/${name}/m
   const once = async () => {
     child = start()
     const file = createWriteStream(log, { flags: 'a' })
-    child.stdout!.pipe(file, { end: false })
-    child.stderr!.pipe(file, { end: false })
+    const outputs = [child.stdout!, child.stderr!]
+    for (const output of outputs) output.pipe(file, { end: false })
+    file.on('error', error => {
+      say(`The log of ${label} cannot be written (${error.message}): it runs on without`)
+      for (const output of outputs) output.resume() // An app whose output nobody reads would stand still.
+    })
     const [exitCode, signal] = await event(child, 'close').catch((error: Error) => [error.message]) // it could not be started
     file.end()
     if (stopping.signal.aborted) return
