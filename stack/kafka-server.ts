@@ -12,6 +12,9 @@ const clusterId = Buffer.from('bifold-localhost').toString('base64url')
 const controllerPort = 19092 // Far from the brokers' 9092 to 9094; clients never use it.
 const answerWaitMs = 3000 // As for PostgreSQL.
 
+// Java takes paths to be in the locale's encoding: in the plain C locale it finds none with other letters than ASCII's.
+const locale = { LC_ALL: 'C.UTF-8' }
+
 const brokerMemory = [
   '-Xms128m', '-Xmx512m', // The default of 1 GB is for a machine of its own; three brokers must fit beside the rest. Data is cached by the kernel.
   '-XX:+UseG1GC', '-XX:MaxGCPauseMillis=20' // As in Kafka's own start script.
@@ -39,10 +42,10 @@ export const kafka: Server = {
           const file = join(folder.data, `kafka-${id}.properties`)
           if (!await exists(data)) {
             say('formatting its data folder')
-            await format(data, properties(id, ports), (partial, args) => execa(command, java(partial, tool('WARN'), 'kafka.tools.StorageTool', ...args)))
+            await format(data, properties(id, ports), (partial, args) => execa(command, java(partial, tool('WARN'), 'kafka.tools.StorageTool', ...args), { env: locale }))
           }
           await writeFile(file, properties(id, ports)(data))
-          return { name: `kafka-${id}`, command, args: java(data, [...brokerMemory, ...logging('INFO')], 'kafka.Kafka', file) }
+          return { name: `kafka-${id}`, command, args: java(data, [...brokerMemory, ...logging('INFO')], 'kafka.Kafka', file), env: locale }
         }))
       }
     }
@@ -113,7 +116,7 @@ async function jarsOnPath (): Promise<{ libs: string, version: string } | undefi
 }
 
 /** A broker's server.properties, but for the folder: it is formatted under another name than it is used. */
-function properties (id: number, ports: number[]): (data: string) => string {
+export function properties (id: number, ports: number[]): (data: string) => string {
   const brokers = ports.length / 2 as 1 | 3
   const [port, controller] = [ports[id], ports[brokers + id]]
   const { 'default.replication.factor': factor, 'min.insync.replicas': insync } = replication[brokers]
@@ -137,7 +140,12 @@ function properties (id: number, ports: number[]): (data: string) => string {
     'share.coordinator.state.topic.min.isr': insync,
     ...kafkaSettings,
     ...replication[brokers]
-  }).map(([name, value]) => `${name}=${value}\n`).join('')
+  }).map(([name, value]) => `${name}=${escaped(String(value))}\n`).join('')
+}
+
+/** Java reads such a file as ISO-8859-1, and takes a backslash for the beginning of an escape. */
+function escaped (value: string): string {
+  return value.replaceAll('\\', '\\\\').replace(/[^\x20-\x7e]/g, unit => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`)
 }
 
 /** Formats a data folder under another name, and gives it its own last, so that half of one is never used. */

@@ -13,7 +13,7 @@ import { strayPids } from './processes.ts'
 
 t.setTimeout(120_000) // Some 30 s on two free cores; other tests run beside it.
 
-const dir = join(t.testdir(), 'stack')
+const dir = join(t.testdir(), 'Bücher') // not only ASCII: each server has its own way to read a path
 const options: UpOptions = { dir, ports: 'free', renderer: 'silent', environment: {} }
 t.teardown(() => down({ dir, purge: true }))
 
