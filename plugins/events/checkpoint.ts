@@ -19,6 +19,11 @@ export async function writeCheckpoint (db: Db, { topic, ...rest }: RelayCheckpoi
   await db.insertInto('relayCheckpoints').values({ topic, ...values }).onConflict(conflict => conflict.column('topic').doUpdateSet(values)).execute()
 }
 
+/** Before the slot is made anew: there is one for all topics, and what it leaves out the others have to be sent from the table. */
+export async function breakOthers (db: Db, topic: string): Promise<void> {
+  await db.updateTable('relayCheckpoints').set({ continuous: false }).where('topic', '!=', topic).where('mode', '=', 'wal').execute()
+}
+
 export interface KeepOptions {
   readonly db: Db
   readonly admin: Admin

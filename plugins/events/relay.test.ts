@@ -150,6 +150,21 @@ const scenarios: Record<string, (t: Test, log: Awaited<ReturnType<typeof eventLo
     await insert(4)
     t.same(await topicHas(settings, 4).then(faults), [])
     t.same(await versionsOf(settings), ['1', '2', '3', '4'])
+  },
+
+  async 'another topic for a while, and back: each gets all events' (t, { settings, insert }) {
+    /** Relays to a topic until it has a new event; one more comes when no relay is at work. */
+    const relayTo = async (topic: string, version: number) => {
+      settings.EVENTS_TOPIC = topic
+      const relay = await startApp(t, 'relay', settings)
+      await insert(version)
+      const messages = await topicHas(settings, version)
+      t.same(messages.map(({ headers }) => Number(headers['ce_version'])), Array.from({ length: version }, (_, index) => index + 1))
+      await relay.app.close()
+      await insert(version + 1)
+    }
+    const [one, other] = [settings.EVENTS_TOPIC, `${settings.EVENTS_TOPIC}_other`]
+    for (const [index, topic] of [one, other, one, other].entries()) await relayTo(topic, 1 + 2 * index)
   }
 }
 

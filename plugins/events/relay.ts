@@ -10,7 +10,7 @@ import { nextEpoch } from '@bifold/cqrs'
 import { fencedId, sendAll } from '@bifold/kafka'
 import { publication, settledPosition, poolOf, type Db, type RelayCheckpoint, type RelayMode } from '@bifold/postgres'
 import { catchUp } from './catch-up.ts'
-import { highOffsets, keepCheckpoint, placeNow, readCheckpoint, writeCheckpoint } from './checkpoint.ts'
+import { breakOthers, highOffsets, keepCheckpoint, placeNow, readCheckpoint, writeCheckpoint } from './checkpoint.ts'
 import { takeLease, type Lease } from './lease.ts'
 import { pollEvents } from './poll.ts'
 import { makeQueue, type Known, type Queue } from './queue.ts'
@@ -90,7 +90,7 @@ async function continued (options: RelayOptions, begun: Begun): Promise<Beginnin
   const reason = before === undefined
     ? 'The relay sends to this topic for the first time'
     : !before.continuous
-        ? 'The relay was interrupted while it caught up'
+        ? 'The relay was interrupted while it caught up, or has sent to another topic since'
         : before.mode !== mode
           ? `The relay reads in the mode ${mode}, and did in the mode ${before.mode}`
           : shrunk
@@ -126,6 +126,7 @@ async function caughtUp (options: RelayOptions, { lease: { db }, kafka, producer
   if (mode === 'wal') {
     const slot = await slotName(db)
     await freeSlot(db, slot)
+    await breakOthers(db, topic)
     const made = await makeSlot(db, url, slot)
     place = made.place
     options.caughtUp({ reason, ...await catchUp({ ...common, until: { snapshot: made.snapshot } }).finally(made.close) })
