@@ -171,7 +171,7 @@ async function stream (options: RelayOptions, { lease, producer, checkpoint, par
   })
   const ending = new AbortController()
   try {
-    signal.addEventListener('abort', queue.wake, { once: true })
+    signal.addEventListener('abort', queue.wake, { once: true, signal: ending.signal })
     void keepCheckpoint({ db, admin, topic, mode, epoch: checkpoint.epoch, signal: AbortSignal.any([signal, ending.signal]), log, confirmed: () => confirmed })
     const failures = [events.ended, lease.lost]
     for (const failure of failures) failure.catch(queue.wake)
