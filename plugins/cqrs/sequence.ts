@@ -1,7 +1,7 @@
 /**
  * The sequence of an event on the topic: sorts as the events were committed. An epoch stands before the place in the log and the
  * index among what was committed together; it rises when the places begin anew. Its upper half is the generation, which rises
- * when the topic itself is another: what somebody has read of the old one says nothing about the new one then.
+ * when the topic itself is another, or gets again what Kafka has deleted of it: what somebody has read of it says nothing then.
  */
 
 const form = /^[0-9a-f]{8}-[0-9a-f]{16}-[0-9a-f]{8}$/

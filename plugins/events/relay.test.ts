@@ -152,6 +152,25 @@ const scenarios: Record<string, (t: Test, log: Awaited<ReturnType<typeof eventLo
     t.same(await versionsOf(settings), ['1', '2', '3', '4'])
   },
 
+  async 'what Kafka has deleted behind the checkpoint is sent again as of another topic' (t, { settings, db, insert }) {
+    const relay = await startApp(t, 'relay', settings)
+    await insert(1, 2)
+    await topicHas(settings, 2)
+    await relay.app.close()
+    await sql`update relay_checkpoints set position = 0, offsets = '[]'`.execute(db) // as it was before it was first moved
+    const admin = kafkaFor(settings).admin()
+    await admin.connect()
+    const partitions = (await admin.fetchTopicOffsets(settings.EVENTS_TOPIC)).map(({ partition, high }) => ({ partition, offset: high }))
+    await admin.deleteTopicRecords({ topic: settings.EVENTS_TOPIC, partitions })
+    await admin.disconnect()
+    await insert(3)
+    settings.RELAY_MODE = settings.RELAY_MODE === 'wal' ? 'polling' : 'wal'
+    await startApp(t, 'relay', settings)
+    const messages = await topicHas(settings, 3)
+    t.same(messages.map(({ headers }) => headers['ce_version']), ['1', '2', '3'])
+    t.same(new Set(messages.map(({ headers }) => generationOf(headers['ce_sequence']!))), new Set([1]), 'a new generation: who has read them before is told')
+  },
+
   async 'another topic for a while, and back: each gets all events' (t, { settings, insert }) {
     /** Relays to a topic until it has a new event; one more comes when no relay is at work. */
     const relayTo = async (topic: string, version: number) => {

@@ -102,10 +102,12 @@ async function continued (options: RelayOptions, begun: Begun): Promise<Beginnin
                 : mode === 'wal' ? await slotFault(db, await slotName(db)) : undefined
   if (before !== undefined && reason === undefined) return { checkpoint: before, partitions: offsets.length, known: { before: before.place, identities: seen.identities!, from } }
 
+  // Kafka has deleted what the topic would be compared with: who has read that must not take it for new when it is sent again.
+  const expired = (await admin.fetchTopicOffsets(topic)).some(({ partition, low }) => Number(low) > (before?.offsets[partition] ?? 0))
   const broken: RelayCheckpoint = {
     topic,
     mode,
-    epoch: nextEpoch(Math.max(before?.epoch ?? 0, seen.epoch), { topic: shrunk ? 'another' : 'same' }),
+    epoch: nextEpoch(Math.max(before?.epoch ?? 0, seen.epoch), { topic: shrunk || expired ? 'another' : 'same' }),
     position: shrunk ? 0 : before?.position ?? 0,
     offsets: shrunk ? [] : before?.offsets ?? [],
     place: '',
