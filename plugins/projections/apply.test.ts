@@ -195,6 +195,14 @@ t.test('what is past is kept, also when the stretch ends half-way', async t => {
   t.match(await letters(db).find().sort({ offset: 1 }).toArray(), [{ offset: 0 }, { offset: 1, reason: 'it is junk' }])
 })
 
+t.test('a refused event that would park one aggregate too many ends the stretch', async t => {
+  const { client, db } = await mongo(t)
+  const many: Parked = new Map(Array.from({ length: 10_000 }, (_, n) => [`other ${n}`, new ObjectId()]))
+  const large = projection<Counted, Document & { text: string }>({ collection: 'large', indexes: [], on: { Counted: ({ id, data }) => replace({ _id: id, text: 'x'.repeat(data.by) }) } })
+  await t.rejects(apply(client, db, large, stretch([event(0, 'Counted', 'a', { by: 17 * 1024 * 1024 })], 1), undefined, many), { message: /More than 10000 aggregates would be parked/ })
+  t.equal(await checkpoints(db).countDocuments(), 0)
+})
+
 t.test('what MongoDB does not even keep as a letter is told, and not passed over', async t => {
   const { client, db } = await mongo(t)
   await db.createCollection('deadLetters', { validator: { reason: { $ne: 'it is junk' }, aggregateId: { $ne: 'b' } } })

@@ -90,6 +90,7 @@ async function applySingly (target: Target, stretch: Stretch, from: Checkpoint |
     const to = moved(target, stretch, at, envelope?.sequence ?? at?.sequence ?? '', last ? stretch.next : Number(message.offset) + 1)
     let [planned, refusal]: [Plan | undefined, Error | undefined] = [undefined, undefined]
     for (let tried = 1; ; tried++) {
+      planned = undefined // what cannot even be planned is no refusal of what the try before has planned
       const own = (notebook: Notebook): Plan => refusal === undefined ? plan(target, stretch, part, notebook) : parking(target, stretch, part.events[0]!, refusal.message, tries.max)
       try {
         await commit(target, { from: at, to, events: part.events, plan: notebook => (planned = own(notebook)), change: asReplace })
