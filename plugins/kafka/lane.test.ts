@@ -53,9 +53,9 @@ t.test('what comes in during a stretch is the next one, in order', async t => {
 t.test('too much ahead pauses the partition until there is room', async t => {
   const { one, told, gates } = lane(0)
   one.add(messages(0, 1))
-  one.add(messages(1, 1000, 500))
+  one.add(messages(1, 1000, 1300))
   t.same(told, [])
-  one.add(messages(1001, 1, 60_000))
+  one.add(messages(1001, 1, 75_000))
   one.add(messages(1002, 1))
   t.same(told, ['pause'], 'once')
   gates[0]!.resolve()
@@ -64,6 +64,21 @@ t.test('too much ahead pauses the partition until there is room', async t => {
   gates[1]!.resolve()
   await setImmediate()
   t.same(told, ['pause', 'resume'])
+})
+
+t.test('messages without a value take room, too, and so do headers', async t => {
+  const { one, told } = lane(0)
+  one.add(messages(0, 1))
+  const empty = messages(1, 8000).map(message => ({ ...message, value: null }))
+  one.add(empty.slice(0, 7000))
+  t.same(told, [])
+  one.add(empty.slice(7000))
+  t.same(told, ['pause'])
+
+  const other = lane(0)
+  other.one.add(messages(0, 1))
+  other.one.add(messages(1, 2).map(message => ({ ...message, bytes: 900_000 })))
+  t.same(other.told, ['pause'])
 })
 
 t.test('a lane that is stopped ends after its stretch; one that fails takes nothing more', async t => {
@@ -98,7 +113,7 @@ t.test('a track that is held up holds up no other, until it is too far behind', 
   one.add(messages(10, 99))
   fast!.gates[1]!.resolve()
   await setImmediate()
-  one.add(messages(109, 1001, 550))
+  one.add(messages(109, 1001, 1400))
   t.same([lengths(fast!), lengths(slow!)], [[10, 99, 500], [10]], 'below the bound it takes what there is')
   t.same([held.at(-1), told], [[1000, 1110], ['pause']], 'what the slowest has not done is at hand')
   fast!.gates[2]!.resolve()

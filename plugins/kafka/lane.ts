@@ -1,7 +1,7 @@
 /** One partition's way through a consumer: what was read ahead waits here, and those who work on it take it stretch by stretch, each at a pace of its own. */
 
-/** A message as it lies on the topic. */
-export interface RawMessage { readonly offset: string, readonly timestamp: string, readonly key: Buffer | null, readonly value: Buffer | null, readonly headers?: Record<string, unknown> | undefined, readonly isControlRecord?: boolean }
+/** A message as it lies on the topic; `bytes` is what it takes there, headers included, where that is known. */
+export interface RawMessage { readonly offset: string, readonly timestamp: string, readonly key: Buffer | null, readonly value: Buffer | null, readonly headers?: Record<string, unknown> | undefined, readonly isControlRecord?: boolean, readonly bytes?: number }
 
 /** Messages at hand: how many, and the time of the oldest. */
 export interface Held { readonly messages: number, readonly since: number }
@@ -39,7 +39,8 @@ export interface Lane {
 }
 
 const stretchMax = 500 // events in one transaction: larger ones are not faster, and six partitions hold one each
-const aheadBytesMax = 512 * 1024 // that wait for the slowest, some 1,000 events; beyond, they wait in Kafka until half of it is taken: a partition that is resumed waits for the fetch in flight
+const aheadBytesMax = 1536 * 1024 // that wait for the slowest, some 1,700 events; beyond, they wait in Kafka until half of it is taken: a partition that is resumed waits for the fetch in flight
+const besideBytes = 200 // of a message, whatever is in it: its objects on the heap
 const leadMax = 100 // messages that the slowest has not taken, from which on a track takes no more: with much to do it gathers as many as the slowest, instead of taking its time from it (docs/decisions/0025-tracks.md)
 
 /** What the slowest track has not taken. */
@@ -137,4 +138,6 @@ function held (places: readonly Place[], { messages }: Waiting): Held | undefine
   return oldest && { messages: undone(slowest), since: Number(oldest.timestamp) }
 }
 
-const bytes = (messages: readonly RawMessage[]): number => messages.reduce((total, { value }) => total + (value?.length ?? 0), 0)
+const bytesOf = ({ bytes, key, value }: RawMessage): number => besideBytes + (bytes ?? (key?.length ?? 0) + (value?.length ?? 0))
+
+const bytes = (messages: readonly RawMessage[]): number => messages.reduce((total, message) => total + bytesOf(message), 0)

@@ -95,6 +95,7 @@ class ReadRecord {
   }
 
   get attributes () { return 0 } // none are in use
+  get bytes () { return this.#buffer.length }
   get timestamp () { return this.batchContext.timestampType === logAppendTime && this.batchContext.maxTimestamp ? this.batchContext.maxTimestamp : String(this.#timestamp) }
   get offset () { return String(this.#offset) }
   get key () { return new Reader(this.#buffer, this.#body).bytes() }

@@ -155,7 +155,7 @@ t.test('what Kafka deletes while a projector that is at work is behind is missed
   const session = db.client.startSession()
   session.startTransaction()
   await checkpoints(db).updateOne({ partition: 0 }, { $set: { version: 1, note: 'held' } }, { session })
-  await send(t, options, 20, 60_000)
+  await send(t, options, 20, 180_000)
   await until(async () => (held.get(0)?.messages ?? 0) >= 9, 'the lane to be full')
   await options.admin.deleteTopicRecords({ topic, partitions: [{ partition: 0, offset: '20' }] })
   await send(t, options, 1, 10)
