@@ -86,7 +86,7 @@ function guarded (guard: () => boolean): ISocketFactory {
 function freshly<T> (ageMs: number, ask: () => Promise<T>): () => Promise<T> {
   let last: { at: number, answer: Promise<T> } | undefined
   return async () => {
-    if (last === undefined || Date.now() - last.at > ageMs) last = { at: Date.now(), answer: ask() }
+    if (last === undefined || performance.now() - last.at > ageMs) last = { at: performance.now(), answer: ask() }
     return await last.answer
   }
 }
