@@ -1,5 +1,6 @@
 /** The lease: who has lost it can change nothing by it, and knows soon. */
 import net from 'node:net'
+import { setTimeout } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { sql } from 'kysely'
 import { connect, migrate } from '@bifold/postgres'
@@ -7,6 +8,7 @@ import { modules } from '@bifold/modules'
 import { stores } from '@bifold/test'
 import { readCheckpoint, writeCheckpoint } from './checkpoint.ts'
 import { takeLease } from './lease.ts'
+import { pollEvents } from './poll.ts'
 
 const checkpoint = { topic: 'topic', epoch: 1, mode: 'wal', position: 0, offsets: [], place: '', placeOffsets: [], continuous: true } as const
 
@@ -34,27 +36,43 @@ t.test('what is written by the session of a lease that is lost is not written', 
   await first.release()
 })
 
-t.test('a PostgreSQL that has gone without a word is noticed within the time of the lease', async t => {
+/** The database behind a proxy, which passes nothing on any more from when it is told to be silent. */
+async function silenceable (t: Test) {
   const { url } = await database(t)
   const { port, host } = Object.assign(new URL(url))
-  let silent = false
+  const at = { silent: false }
   const open = new Set<net.Socket>()
   const proxy = net.createServer(from => {
     const to = net.connect({ host: host.split(':')[0], port: Number(port) })
     for (const socket of [from, to]) open.add(socket.on('error', () => {}))
-    from.on('data', bytes => { if (!silent) to.write(bytes) })
-    to.on('data', bytes => { if (!silent) from.write(bytes) })
+    from.on('data', bytes => { if (!at.silent) to.write(bytes) })
+    to.on('data', bytes => { if (!at.silent) from.write(bytes) })
   }).listen(0, '127.0.0.1')
   t.teardown(() => {
     for (const socket of open) socket.destroy()
     proxy.close()
   })
   await new Promise(resolve => proxy.once('listening', resolve))
-  const lease = await take(Object.assign(new URL(url), { hostname: '127.0.0.1', port: String((proxy.address() as net.AddressInfo).port) }).toString())
-  silent = true
+  return { at, url: Object.assign(new URL(url), { hostname: '127.0.0.1', port: String((proxy.address() as net.AddressInfo).port) }).toString() }
+}
+
+t.test('a PostgreSQL that has gone without a word is noticed within the time of the lease', async t => {
+  const { at, url } = await silenceable(t)
+  const lease = await take(url)
+  at.silent = true
   const begun = Date.now()
   await t.rejects(lease.lost, { message: /nothing was heard/ })
   t.ok(Date.now() - begun < 10_000, `noticed after ${Date.now() - begun} ms`)
   t.notOk(lease.held())
   await lease.release()
+})
+
+t.test('a stream that polls it is closed all the same, so that the lease can be released', async t => {
+  const { at, url } = await silenceable(t)
+  const reached = Promise.withResolvers<void>()
+  const stream = await pollEvents({ url, after: 0 }, { committed () {}, reached: () => reached.resolve() })
+  await reached.promise
+  at.silent = true
+  await setTimeout(100) // so that it has asked, and waits
+  t.ok(await Promise.race([stream.close().then(() => true), setTimeout(5000, false)]))
 })
