@@ -162,7 +162,7 @@ async function stream (options: RelayOptions, { lease, producer, checkpoint, par
     confirmed = place
     stream.confirm(place)
   }
-  const events = await open(options, lease, checkpoint, {
+  const opening = open(options, lease, checkpoint, {
     committed (committed, stream) {
       queue.add(committed)
       waiting(queue.messages)
@@ -170,6 +170,11 @@ async function stream (options: RelayOptions, { lease, producer, checkpoint, par
     },
     // Everything handed over is sent: what is left up to here is not ours.
     reached (place, stream) { if (queue.idle) confirm(stream, place) }
+  })
+  // From a PostgreSQL that has gone without a word no answer comes, or one that is too late.
+  const events = await Promise.race([opening, lease.lost]).catch(error => {
+    opening.then(async events => await events.close()).catch(() => {})
+    throw error
   })
   const ending = new AbortController()
   try {
