@@ -26,6 +26,7 @@ export interface EventLogSnapshot {
 }
 
 const connectMs = 5000 // as everywhere
+const keepAliveMs = 10_000 // a server that has gone without a word is asked from then on, and given up: a page takes its time, and has no other limit
 const checkpointQuery = 'select epoch, mode, position, continuous from relay_checkpoints where topic = $1'
 
 /**
@@ -33,8 +34,9 @@ const checkpointQuery = 'select epoch, mode, position, continuous from relay_che
  * @throws if the relay has never brought the topic up to date
  */
 export async function snapshotEvents (url: string, topic: string): Promise<EventLogSnapshot | undefined> {
-  const replication = new pg.Client({ connectionString: url, connectionTimeoutMillis: connectMs, replication: 'database', application_name: 'bifold-snapshot' } as pg.ClientConfig)
-  const [reading, asking] = Array.from({ length: 2 }, () => new pg.Client({ connectionString: url, connectionTimeoutMillis: connectMs, application_name: 'bifold-snapshot' })) as [pg.Client, pg.Client]
+  const config = { connectionString: url, connectionTimeoutMillis: connectMs, keepAlive: true, keepAliveInitialDelayMillis: keepAliveMs, application_name: 'bifold-snapshot' }
+  const replication = new pg.Client({ ...config, replication: 'database' } as pg.ClientConfig)
+  const [reading, asking] = Array.from({ length: 2 }, () => new pg.Client(config)) as [pg.Client, pg.Client]
   for (const client of [replication, reading, asking]) client.on('error', () => {}) // what is asked next fails, and tells
   const close = async () => { await Promise.allSettled([replication, reading, asking].map(async client => await client.end())) }
   try {
