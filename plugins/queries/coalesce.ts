@@ -1,6 +1,7 @@
 /** Reads by id that arrive while a fetch is in flight go out together as the next one. */
 import { AnswerTooLarge, Cancelled, DeadlineExceeded, Overloaded } from '@bifold/cqrs'
 import { outcomeOf, type Call } from './call.ts'
+import { graceMs } from './turns.ts'
 
 export interface Coalesced<Found> {
   /** What was found of these ids. */
@@ -32,9 +33,7 @@ export function coalesce<Found> (fetch: Fetch<Found>): Coalesced<Found> {
   let look = nothing // whether anybody waits for the fetch in flight
   let [fetching, scheduled] = [false, false]
 
-  const fail = (one: Waiting<Found>, error: unknown) => {
-    if (open.delete(one)) one.reject(error)
-  }
+  const fail = (one: Waiting<Found>, error: unknown) => { if (open.delete(one)) one.reject(error) }
 
   const serve = async (group: readonly Waiting<Found>[]): Promise<void> => {
     const wanted = group.filter(one => open.has(one) && isWanted(one, fail))
@@ -81,6 +80,7 @@ export function coalesce<Found> (fetch: Fetch<Found>): Coalesced<Found> {
 
   const sweep = setInterval(() => {
     for (const one of open) isWanted(one, fail)
+    waiting = waiting.filter(one => open.has(one))
     look()
   }, sweepMs).unref()
 
@@ -108,12 +108,15 @@ function split<Found> (waiting: readonly Waiting<Found>[], idsMax: number): [Wai
   return [waiting.slice(0, taken), waiting.slice(taken)]
 }
 
-/** Gives its signal when it looks and nobody waits any more; past the deadline MongoDB ends the work by itself, and we keep the connection. */
+/** Gives its signal when it looks and nobody waits any more; past the deadline MongoDB ends the work by itself, and we keep the connection, unless it says nothing at all. */
 function makeLeaving (deadline: number, isAwaited: () => boolean) {
   const leaving = new AbortController()
   return {
     signal: leaving.signal,
-    look () { if (Date.now() < deadline && !isAwaited()) leaving.abort(new Cancelled()) }
+    look () {
+      const isEnding = Date.now() >= deadline && Date.now() < deadline + graceMs
+      if (!isEnding && !isAwaited()) leaving.abort(new Cancelled())
+    }
   }
 }
 

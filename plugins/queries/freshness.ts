@@ -4,6 +4,7 @@ import type { Db } from 'mongodb'
 import { Cancelled, DeadlineExceeded, notesName, type AnyAggregate, type AnyProjection, type Place } from '@bifold/cqrs'
 import { outcomeOf, type Call } from './call.ts'
 import type { Moves } from './moves.ts'
+import { graceMs } from './turns.ts'
 
 export interface Freshness {
   /** Those of them that this read model shows at all. */
@@ -17,6 +18,7 @@ interface Waiting { readonly id: string, readonly version: number, settle (error
 
 const idsMax = 1000 // looked up at once
 const paceMs = 5 // between two looks: a projector at full rate moves more often, and nobody notices this
+const lookMaxMs = 5000 // one look, of a thousand ids: as long as who waits for it may; another may go to another server
 const lookMs = 500 // without a step of the read model, in case the stream of them is broken
 
 /** A projection shows an aggregate if it takes its events: all of them, which the conformance suite sees to. */
@@ -106,7 +108,7 @@ function paced (work: () => Promise<void>, rested: () => 'again' | 'rest'): () =
 /** Which version of each aggregate a read model shows: its document says so, or the projector's note of it. */
 async function versionsOf (db: Db, collection: string, ids: readonly string[]): Promise<Map<string, number>> {
   const versions = new Map<string, number>()
-  const find = async (name: string) => await db.collection<{ _id: string, version?: number }>(name).find({ _id: { $in: [...ids] } }, { projection: { version: 1 } }).toArray()
+  const find = async (name: string) => await db.collection<{ _id: string, version?: number }>(name).find({ _id: { $in: [...ids] } }, { projection: { version: 1 }, maxTimeMS: lookMaxMs, signal: AbortSignal.timeout(lookMaxMs + graceMs) }).toArray()
   // The notes first: a rebuild puts the documents in place before them.
   for (const name of [notesName(collection), collection]) {
     for (const { _id, version = 0 } of await find(name)) versions.set(_id, Math.max(version, versions.get(_id) ?? 0))

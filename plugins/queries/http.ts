@@ -46,14 +46,16 @@ export function route (name: string, module: Module, answer: Answer): RouteOptio
 // one text with commas, as the JSON form of a FieldMask is.
 export function fromQuery (query: Record<string, unknown>, known: readonly [string, object][]): Record<string, unknown> {
   const schemas = new Map(known)
-  return Object.fromEntries(Object.entries(query).map(([name, value]) => {
+  return Object.fromEntries(Object.entries(query).flatMap(([name, value]) => {
     const field = camelCase(name)
     const schema = schemas.get(field)
     if (schema === undefined) throw invalidInput('request', [{ path: `/${name}`, message: 'is not a known field' }])
     const { type, explode = true } = schema as { type?: string, explode?: boolean }
     const isList = type === 'array' && explode
     if (Array.isArray(value) && !isList) throw invalidInput('request', [{ path: `/${name}`, message: 'must be given once' }])
-    return [field, isList ? [value].flat() : value]
+    // A form's empty field says nothing; for a number it would say 0.
+    if (type === 'integer' && String(value).trim() === '') return []
+    return [[field, isList ? [value].flat() : value]]
   }))
 }
 

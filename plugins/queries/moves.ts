@@ -25,21 +25,23 @@ export function makeMoves (db: Db): Moves {
   const open = () => {
     opening = undefined
     if (stream !== undefined || closed || listeners.size === 0) return
-    const opened = db.collection('checkpoints').watch([{ $project: { documentKey: 1 } }])
+    const opened = db.collection('checkpoints').watch([{ $project: { documentKey: 1, operationType: 1 } }])
     stream = opened
     opened.on('resumeTokenChanged', () => {
       if (established || stream !== opened) return
       established = true
       for (const listener of listeners.keys()) listener()
     })
+    const again = () => {
+      if (stream === opened) void end()
+      opening ??= setTimeout(open, againMs).unref()
+    }
     opened.on('change', change => {
+      if (change.operationType === 'invalidate') return again() // the collection is gone, and with it the stream, which says no more
       const [collection] = String((change as { documentKey?: { _id: unknown } }).documentKey?._id ?? '').split('/')
       for (const [listener, of] of listeners) if (of === collection) listener()
     })
-    opened.on('error', () => {
-      if (stream === opened) void end()
-      opening ??= setTimeout(open, againMs).unref()
-    })
+    opened.on('error', again)
   }
   return {
     follow (collection, listener) {

@@ -77,6 +77,7 @@ t.test('filters and orders', async t => {
   t.same(await titles({ orderBy: 'title' }), ['Emma', 'Gilgamesh', 'Good Omens', 'Persuasion', 'Sprachlos', 'Vergessen'])
   t.same(await titles({ orderBy: 'id desc' }), ['Persuasion', 'Vergessen', 'Sprachlos', 'Good Omens', 'Gilgamesh', 'Emma'])
   t.match(await get('/books?author=Jane%20Austen&order_by=published_year%20desc&page_size=1'), { status: 200, body: { books: [{ title: 'Persuasion' }], nextPageToken: String } })
+  t.same((await get('/books?publishedYearMin=&publishedYearMax=&pageSize=%20')).body, (await get('/books')).body, "a form's empty field says nothing")
   t.match(await get('/books?pageSize=x&colour=red'), { status: 400, body: { errors: [{ path: '/colour' }] } })
   t.match(await get('/books?pageSize=x&orderBy=y'), { status: 400, body: { errors: [{ path: '/orderBy' }, { path: '/pageSize' }] } })
 })

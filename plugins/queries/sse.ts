@@ -67,6 +67,7 @@ export function sseRoute (name: string, module: Module, { url, summary, input, w
         return await watch(requestType.fromJSON(fields), { write }, { tokens: tokensOf(request), signal })
       } catch (error) {
         if (!reply.sent && !signal.aborted) throw error
+        if (!reply.sent) begin() // of an empty answer without its type, EventSource takes it that there is nothing to come back to
         reply.raw.end() // and the client goes on with its last id
       }
     }

@@ -1,4 +1,5 @@
 /** Reads of many documents take turns: so many at a time, and none while too much waits to be sent. Who waits takes no connection, and next to no memory. */
+import { setTimeout as after } from 'node:timers'
 import { setTimeout } from 'node:timers/promises'
 import { Cancelled, DeadlineExceeded } from '@bifold/cqrs'
 import { outcomeOf, type Call } from './call.ts'
@@ -10,17 +11,21 @@ export interface TurnLimits {
   readonly bytesMax: number
 }
 
+export const graceMs = 1000 // of a deadline, for MongoDB to say that it has ended the work; then its connection is given up
+
 /** Reads when it is its turn, within the deadline of the call; the signal says that nobody waits any more. */
 export type Turns = <Found extends { readonly bytes: number }>(call: Call, read: (maxTimeMs: number, signal: AbortSignal) => Promise<Found>) => Promise<Found>
 
 export function makeTurns ({ readsMax, bytesMax }: TurnLimits): Turns {
   let [reading, bytes] = [0, 0]
-  const waiting: (() => void)[] = [] // no more than there are queries under way
+  const waiting = new Set<() => void>() // no more than there are queries under way
   const hasRoom = () => reading < readsMax && bytes < bytesMax
   const begin = () => {
-    while (waiting.length > 0 && hasRoom()) {
+    for (const next of waiting) {
+      if (!hasRoom()) break
+      waiting.delete(next)
       reading++
-      waiting.shift()!()
+      next()
     }
   }
   return async (call, read) => {
@@ -28,29 +33,40 @@ export function makeTurns ({ readsMax, bytesMax }: TurnLimits): Turns {
     const end = Promise.withResolvers<never>()
     const leaving = new AbortController()
     let [ended, held] = [false, 0]
+    let begun = () => {}
+    let [late, isReading]: [NodeJS.Timeout | undefined, boolean] = [undefined, false]
     call.onEnd(() => {
       ended = true
       bytes -= held
       begin()
-      // Past the deadline MongoDB ends the work by itself, and we keep the connection.
+      // Past the deadline MongoDB ends the work by itself, and we keep the connection; unless it says nothing at all.
       if (Date.now() < call.deadline) leaving.abort(new Cancelled())
+      else if (isReading) late = after(() => leaving.abort(new Cancelled()), graceMs).unref()
       end.reject(new Cancelled())
     })
     const turn = async () => {
       await new Promise<void>(resolve => {
-        waiting.push(resolve)
+        begun = resolve
+        waiting.add(begun)
         begin()
       })
+      isReading = true
       try {
         const found = await read(leftMs(call), leaving.signal)
         if (!ended) bytes += held = found.bytes
         return found
       } finally {
+        isReading = false
+        clearTimeout(late)
         reading--
         begin()
       }
     }
-    return await first(left, turn(), end.promise)
+    try {
+      return await first(left, turn(), end.promise)
+    } finally {
+      waiting.delete(begun)
+    }
   }
 }
 

@@ -80,12 +80,15 @@ t.test('when the service stops, streams are ended, and go on at another', async 
   stream.on('data', ({ resumeToken }) => { token = resumeToken || token })
   const sse = await events(t, `${leaving.url}/books:watch`)
   await until(async () => token !== '' && sse.id !== '', 'the snapshots')
+  const untold = fetch(`${leaving.url}/books:watch`, { headers: { 'last-event-id': sse.id } }) // nothing was missed
+  await until(async () => await leaving.watchers() === 3, 'the one who is told nothing')
   const ended = once(stream, 'status') as Promise<[StatusObject]>
   const begun = Date.now()
   await leaving.app.close()
   t.ok(Date.now() - begun < 4000, `${Date.now() - begun} ms`)
   t.equal((await ended)[0].code, status.OK)
   await sse.ended
+  t.equal((await untold).headers.get('content-type'), 'text/event-stream', 'a browser comes back only to that')
   await collection.insertOne(book(2))
   const next = staying.rpc.watchBooks(booksV1.WatchBooksRequest.fromPartial({ resumeToken: token }))
   t.teardown(() => next.cancel())
