@@ -1,6 +1,7 @@
 /** A builder that is killed in the middle of the switch, or frozen and thawed later: whoever comes next settles it. */
 import t, { type Test } from 'tap'
 import { MongoClient } from 'mongodb'
+import { connect } from '@bifold/mongo'
 import { projection, type AnyProjection, type Envelope } from '@bifold/cqrs'
 import { stores, topicFor } from '@bifold/test'
 import { apply, checkpoints, makeCheckpoint, type Checkpoint } from './apply.ts'
@@ -49,6 +50,21 @@ t.test('one that cannot be let go of holds up no other', async t => {
   const options = { url: 'postgres://127.0.0.1:1/nowhere', db, admin, topic: settings.EVENTS_TOPIC, declared: new Set<string>(), signal: new AbortController().signal, log: { info () {} } as never, building () {} }
   await t.rejects(fillEmpty(options, [counts, { ...counts, collection: 'others' }]), { message: /ECONNREFUSED/ }, 'the first fault is told')
   t.same((await db.collection('builds').find().toArray()).map(({ _id }) => String(_id)), ['counts'])
+})
+
+t.test('one that was killed in the midst of a transaction does not hold up the next', async t => {
+  const { MONGO_URL } = await stores(t)
+  const [killed, next] = [connect(MONGO_URL), connect(MONGO_URL)]
+  t.teardown(async () => await Promise.all([killed.close(), next.close()]))
+  await next.db().collection<{ _id: string }>('builds').insertOne({ _id: 'counts' }) // nobody's: it has no time
+  const session = killed.startSession()
+  session.startTransaction()
+  await killed.db().collection<{ _id: string }>('builds').updateOne({ _id: 'counts' }, { $set: { saved: [] } }, { session })
+  const begun = Date.now()
+  const build = await claim(next.db(), counts)
+  t.ok(Date.now() - begun < 30_000, `${Date.now() - begun} ms`) // MongoDB itself ends it after 60 s at the earliest
+  await build.release()
+  await t.rejects(session.commitTransaction(), /has been aborted/)
 })
 
 t.test('the switch', async t => {

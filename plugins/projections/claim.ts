@@ -6,6 +6,7 @@ import { randomBytes } from 'node:crypto'
 import type { ClientSession, Db } from 'mongodb'
 import { notesName, type AnyProjection } from '@bifold/cqrs'
 import { Outdated } from '@bifold/kafka'
+import { endingAbandoned } from './abandoned.ts'
 import { checkpoints, type Checkpoint } from './apply.ts'
 import { isThere, nameToKeep, takePlace } from './grace.ts'
 import { letters } from './letters.ts'
@@ -62,10 +63,15 @@ const setAside = (next: string) => `${next}.left`
  * @throws BeingBuilt
  */
 export async function claim (db: Db, projection: AnyProjection): Promise<Build> {
+  // A builder who was killed in a transaction of his holds the claim's document, and what he has built.
+  return await endingAbandoned(db, async () => await claimed(db, projection))
+}
+
+async function claimed (db: Db, projection: AnyProjection): Promise<Build> {
   const { collection } = projection
   const mine = { token: randomBytes(16).toString('hex'), next: nextOf(collection) }
   const left = await take(db, collection, mine)
-  if (left !== undefined && await settle(db, left, mine) === 'finished') return await claim(db, projection)
+  if (left !== undefined && await settle(db, left, mine) === 'finished') return await claimed(db, projection)
   // What a builder wrote that was frozen, and thawed when all was over.
   for await (const { name } of db.listCollections({ name: { $regex: `^${collection}\\.build-` } }, { nameOnly: true })) await db.collection(name).drop()
   for (const name of [mine.next, notesName(mine.next)]) await db.createCollection(name)
