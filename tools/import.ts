@@ -4,6 +4,7 @@ import { Command, InvalidArgumentError } from 'commander'
 import { loadConfig, onInterrupt, reason, setting } from '@bifold/service'
 import { makeGateway, type Gateway } from './gateway.ts'
 import { importFile, type Refusal, type Report } from './importer.ts'
+import { addressOf } from './ports.ts'
 import { printable } from './printable.ts'
 import { duration, makeProgress, number } from './progress.ts'
 
@@ -66,7 +67,7 @@ function concurrency (text: string): number {
 
 function gatewayUrl (): string {
   const { HOST, GATEWAY_PORT } = loadConfig({ GATEWAY_PORT: setting.port(3000) })
-  return `http://${HOST.includes(':') ? `[${HOST}]` : HOST}:${GATEWAY_PORT}`
+  return `http://${addressOf(HOST, GATEWAY_PORT)}`
 }
 
 async function size (file: string): Promise<number> {

@@ -4,7 +4,7 @@ import { KeyReused, messageValue, TooLarge, VersionMismatch, type AnyAggregate, 
 import { arrays, transaction, type Db } from '@bifold/postgres'
 import { noReactions, written, type Reactions } from './process-events.ts'
 import { loadStates, see, unborn, Unforeseen, type States } from './load.ts'
-import { insertRefused, insertSucceeded, type Refused, type Succeeded } from './outcomes.ts'
+import { insertRefused, insertSucceeded, keepRefused, type Refused, type Succeeded } from './outcomes.ts'
 import type { Answer, Request } from './request.ts'
 
 export type Outcome = { readonly ok: true, readonly answer: Answer } | { readonly ok: false, readonly error: unknown }
@@ -116,11 +116,8 @@ function decide (request: Request, group: Group): Outcome {
 /** What is kept of a refusal: nothing, unless the command waited in the queue. */
 const refusalOf = ({ queued, command }: Request, error: unknown): Refused[] => queued === undefined ? [] : [{ id: queued.id, aggregate: command.aggregate.name, problem: queued.problem(error) }]
 
-/** Keeps that PostgreSQL has refused a command of the queue, before anything that comes after it is done. Throws if that fails. */
-export async function keepRefusal (db: Db, request: Request, error: unknown): Promise<void> {
-  const refused = refusalOf(request, error)
-  if (refused.length > 0) await db.executeQuery(insertRefused(db, refused))
-}
+/** Keeps that PostgreSQL has refused a command of the queue. Throws if that fails. */
+export const keepRefusal = async (db: Db, request: Request, error: unknown): Promise<void> => await keepRefused(db, refusalOf(request, error))
 
 function applyOnce (request: Request, { value, digest, fingerprint }: NonNullable<Request['key']>, group: Group): Answer {
   const before = group.answers.get(digest)

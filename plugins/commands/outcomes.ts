@@ -41,6 +41,11 @@ export const insertRefused = (tx: Db, refused: readonly Refused[]): CompiledQuer
   on conflict (id) do nothing
 `.compile(tx)
 
+/** Keeps why commands are refused, each before anything that comes after it in its order is done. */
+export async function keepRefused (db: Db, refused: readonly Refused[]): Promise<void> {
+  if (refused.length > 0) await db.executeQuery(insertRefused(db, refused))
+}
+
 export function makeOutcomes (db: Db, topic: string, tokenSecret: string) {
   return {
     /** @throws COMMAND_NOT_FOUND for one that is done and forgotten, or never was; UNAVAILABLE */
@@ -70,9 +75,7 @@ export function makeOutcomes (db: Db, topic: string, tokenSecret: string) {
     },
 
     /** Keeps why commands are refused that are not even tried. */
-    async refuse (refused: readonly Refused[]): Promise<void> {
-      if (refused.length > 0) await db.executeQuery(insertRefused(db, refused))
-    },
+    refuse: async (refused: readonly Refused[]): Promise<void> => await keepRefused(db, refused),
 
     /** Keeps how far the partition is done. */
     async keep ({ topicId, partition }: Partition, next: number): Promise<void> {

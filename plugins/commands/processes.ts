@@ -140,6 +140,6 @@ async function addressee (db: Db, of: Asked['of']): Promise<string | undefined> 
 function requestOf ({ name }: Worker, { event, traceparent }: Due, index: number, { command, input }: Asked, id: string, settled: CompiledQuery): Request {
   const value = `process ${name}: ${event.id}/${event.version}/${index}`
   // Anybody can tell the digest. As a UUID of no version it is none that a client's key can have, so that nobody takes it before.
-  const digest = `${digestOf(value).slice(0, 12)}0${digestOf(value).slice(13)}`
+  const digest = digestOf(value).replace(/^(.{12})./, '$10')
   return { command, id, input, bytes: 0, expected: undefined, key: { value, digest, fingerprint: digest }, requestId: event.requestId, traceparent, also: settled }
 }

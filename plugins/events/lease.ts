@@ -2,10 +2,10 @@
  * One relay at a time: an advisory lock of PostgreSQL, held by a session that PostgreSQL ends when nothing is heard of it. So a
  * relay that hangs loses it too, and, when it goes on, knows by its own clock that it may send no more (Gray and Cheriton, "Leases", 1989).
  */
-import type { Socket } from 'node:net'
 import { setTimeout } from 'node:timers/promises'
 import pg from 'pg'
 import { over, type Db } from '@bifold/postgres'
+import { part } from './parting.ts'
 
 export interface Lease {
   /** False from some moment before another relay may begin. */
@@ -30,7 +30,6 @@ const beatMs = 1500 // several in a lease
 const againMs = 300 // a standby asks so often
 const relayLock = 0x72656c79 // 'rely': in the database of the event log
 const connectMs = 5000 // as everywhere
-const partingMs = 1000 // a server that is there answers sooner
 
 /** Waits until the lease is ours; undefined if the signal came first. */
 export async function takeLease ({ url, signal, waiting }: LeaseOptions): Promise<Lease | undefined> {
@@ -71,8 +70,7 @@ export async function takeLease ({ url, signal, waiting }: LeaseOptions): Promis
       lost: lost.promise,
       async release () {
         clearInterval(timer)
-        await Promise.race([client.end().catch(() => {}), setTimeout(partingMs)])
-        ;(client as unknown as { connection: { stream: Socket } }).connection.stream.destroy()
+        await part(client)
       }
     }
   } catch (error) {

@@ -4,17 +4,16 @@
  * In the order of positions, and only up to where all of them are settled; the positions of an aggregate rise with its versions,
  * since its row is locked from before they are given until the commit.
  */
-import type { Socket } from 'node:net'
 import { setTimeout } from 'node:timers/promises'
 import pg from 'pg'
 import { hex } from '@bifold/cqrs'
 import { bounded, settledPosition } from '@bifold/postgres'
+import { part } from './parting.ts'
 import { placeAfter, type EventStream, type Row, type StreamHandlers } from './stream.ts'
 
 const everyMs = 20 // an event waits for half of it on average, and PostgreSQL answers "nothing new" in 0.1 ms
 const pageMax = 1000 // events, some 1 MB
 const connectMs = 5000 // as everywhere
-const partingMs = 1000 // as of the lease, which is released afterwards
 
 /** An event's time as text, as it stands in the header of its message. */
 export const isoTime = 'to_char(events.time at time zone \'UTC\', \'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"\')'
@@ -41,10 +40,7 @@ export async function pollEvents ({ url, after }: { url: string, after: number }
     ended: end.promise,
     async close () {
       closing.abort()
-      // A server that has gone without a word answers neither the last question nor this.
-      const parted = end.promise.catch(() => {}).then(async () => await client.end()).catch(() => {})
-      await Promise.race([parted, setTimeout(partingMs)])
-      ;(client as unknown as { connection: { stream: Socket } }).connection.stream.destroy()
+      await part(client, end.promise)
     }
   }
 

@@ -34,14 +34,14 @@ export function makeTurns ({ readsMax, bytesMax }: TurnLimits): Turns {
     const leaving = new AbortController()
     let [ended, held] = [false, 0]
     let begun = () => {}
-    let [late, isReading]: [NodeJS.Timeout | undefined, boolean] = [undefined, false]
+    let late: NodeJS.Timeout | undefined
     call.onEnd(() => {
       ended = true
       bytes -= held
       begin()
       // Past the deadline MongoDB ends the work by itself, and we keep the connection; unless it says nothing at all.
       if (Date.now() < call.deadline) leaving.abort(new Cancelled())
-      else if (isReading) late = after(() => leaving.abort(new Cancelled()), graceMs).unref()
+      else late = after(() => leaving.abort(new Cancelled()), graceMs).unref()
       end.reject(new Cancelled())
     })
     const turn = async () => {
@@ -50,13 +50,11 @@ export function makeTurns ({ readsMax, bytesMax }: TurnLimits): Turns {
         waiting.add(begun)
         begin()
       })
-      isReading = true
       try {
         const found = await read(leftMs(call), leaving.signal)
         if (!ended) bytes += held = found.bytes
         return found
       } finally {
-        isReading = false
         clearTimeout(late)
         reading--
         begin()
