@@ -19,7 +19,7 @@ export async function writeCheckpoint (db: Db, { topic, ...rest }: RelayCheckpoi
   await db.insertInto('relayCheckpoints').values({ topic, ...values }).onConflict(conflict => conflict.column('topic').doUpdateSet(values)).execute()
 }
 
-/** Before the slot is made anew: there is one for all topics, and what it leaves out the others have to be sent from the table. */
+/** Before a slot is made: there is one for all topics, which takes the place of the one that another topic's checkpoint names, and what it leaves out the others have to be sent from the table. */
 export async function breakOthers (db: Db, topic: string): Promise<void> {
   await db.updateTable('relayCheckpoints').set({ continuous: false }).where('topic', '!=', topic).where('mode', '=', 'wal').execute()
 }

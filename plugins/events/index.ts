@@ -7,7 +7,7 @@ import { ensureTopic, kafkaAdminOf, kafkaGuardedOf } from '@bifold/kafka'
 import { dbOf, type Db, type RelayMode } from '@bifold/postgres'
 import { backgroundOf, healthOf, metricsOf, within } from '@bifold/service'
 import { relay, type Broken } from './relay.ts'
-import { slotName } from './slot.ts'
+import { relaySlots } from './slot.ts'
 
 export interface EventsOptions { url: string, mode: RelayMode, topic: string, lagMaxSeconds: number }
 
@@ -84,7 +84,6 @@ async function measureLag (db: Db, sentPosition: number) {
     select count(*) as events, coalesce(extract(epoch from now() - min(time)), 0)::float8 as seconds
     from (select time from events where position > ${sentPosition} limit ${countMax}) as behind`.execute(db)
   const { rows: [kept] } = await sql<{ bytes: number }>`
-    select coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), confirmed_flush_lsn), 0)::float8 as bytes
-    from pg_replication_slots where slot_name = ${await slotName(db)}`.execute(db)
-  return { events: lag!.events, seconds: Math.max(0, lag!.seconds), bytes: kept?.bytes ?? 0 }
+    select coalesce(max(pg_wal_lsn_diff(pg_current_wal_lsn(), confirmed_flush_lsn)), 0)::float8 as bytes from ${relaySlots}`.execute(db)
+  return { events: lag!.events, seconds: Math.max(0, lag!.seconds), bytes: kept!.bytes }
 }

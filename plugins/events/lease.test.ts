@@ -3,14 +3,15 @@ import net from 'node:net'
 import { setTimeout } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { sql } from 'kysely'
-import { connect, migrate } from '@bifold/postgres'
+import { connect, migrate, type Db } from '@bifold/postgres'
 import { modules } from '@bifold/modules'
-import { stores } from '@bifold/test'
+import { stores, until } from '@bifold/test'
 import { readCheckpoint, writeCheckpoint } from './checkpoint.ts'
 import { takeLease } from './lease.ts'
 import { pollEvents } from './poll.ts'
+import { makeSlot, relaySlots } from './slot.ts'
 
-const checkpoint = { topic: 'topic', epoch: 1, mode: 'wal', position: 0, offsets: [], place: '', placeOffsets: [], continuous: true } as const
+const checkpoint = { topic: 'topic', epoch: 1, mode: 'wal', position: 0, offsets: [], place: '', placeOffsets: [], slot: null, continuous: true } as const
 
 async function database (t: Test) {
   const { POSTGRES_URL: url } = await stores(t)
@@ -20,20 +21,37 @@ async function database (t: Test) {
   return { db, url }
 }
 
+/** As PostgreSQL does when the relay is frozen for longer than the lease lasts. */
+const endLeases = async (db: Db) => await sql`select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'bifold-relay-lease' and datname = current_database()`.execute(db)
+
 const take = async (url: string) => (await takeLease({ url, signal: new AbortController().signal, waiting () {} }))!
 
 t.test('what is written by the session of a lease that is lost is not written', async t => {
   const { db, url } = await database(t)
   const first = await take(url)
   await writeCheckpoint(first.db, { ...checkpoint, offsets: [], placeOffsets: [] })
-  // As PostgreSQL ends it when the relay is frozen for longer than the lease lasts.
-  await sql`select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'bifold-relay-lease' and datname = current_database()`.execute(db)
+  await endLeases(db)
   const second = await take(url)
   t.teardown(async () => await second.release())
   await t.rejects(writeCheckpoint(first.db, { ...checkpoint, epoch: 2, offsets: [], placeOffsets: [] }))
   t.equal((await readCheckpoint(second.db, 'topic'))!.epoch, 1)
   await t.rejects(first.lost)
   await first.release()
+})
+
+t.test('a slot that is still being made when the lease is lost does not stay', async t => {
+  const { db, url } = await database(t)
+  const slots = async () => (await sql`select slot_name from ${relaySlots}`.execute(db)).rows.length
+  const lease = await take(url)
+  const late = await db.startTransaction().execute()
+  await sql`select pg_current_xact_id()`.execute(late)
+  const making = t.rejects(makeSlot(lease.db, url))
+  await until(async () => await slots() === 1, 'PostgreSQL to wait for the transaction')
+  await endLeases(db)
+  await late.rollback().execute()
+  await making
+  t.equal(await slots(), 0)
+  await lease.release()
 })
 
 /** The database behind a proxy, which passes nothing on any more from when it is told to be silent. */

@@ -6,7 +6,7 @@ import { generationOf } from '@bifold/cqrs'
 import type { Db, RelayMode } from '@bifold/postgres'
 import { kafkaFor, readTopic, startApp, startProcess, until, type RunningApp, type Settings } from '@bifold/test'
 import { eventLog } from '@bifold/test/event-log'
-import { slotName } from './slot.ts'
+import { relaySlots } from './slot.ts'
 
 const versionsOf = async (settings: Settings): Promise<string[]> => (await readTopic(settings)).map(({ headers }) => headers['ce_version']!)
 
@@ -35,6 +35,19 @@ async function topicHas (settings: Settings, count: number) {
 
 /** True once the relay has written down that events up to this position are on the topic. */
 const checkpointed = async (db: Db, position: number) => (await db.selectFrom('relayCheckpoints').select('position').executeTakeFirst())?.position === position
+
+/** The slot with which the relay goes on. */
+const slotOf = async (db: Db) => (await db.selectFrom('relayCheckpoints').select('slot').executeTakeFirstOrThrow()).slot!
+
+/** Drops it, under the relay's feet if that is at work. */
+async function dropSlot (db: Db) {
+  const slot = await slotOf(db)
+  await until(async () => {
+    await sql`select pg_terminate_backend(active_pid, 1000) from pg_replication_slots where slot_name = ${slot} and active`.execute(db)
+    await sql`select pg_drop_replication_slot(${slot}::name)`.execute(db)
+    return true
+  }, 'the slot to be dropped')
+}
 
 const scenarios: Record<string, (t: Test, log: Awaited<ReturnType<typeof eventLog>>) => Promise<void>> = {
   async 'writers at once: each event once, in the order of its aggregate' (t, { settings, insertOf, db }) {
@@ -204,13 +217,7 @@ t.test('the replication slot is dropped: told, and what the topic lacks is sent'
   const relay = await startApp(t, 'relay', settings)
   await insert(1, 2)
   await topicHas(settings, 2)
-  // Under its feet, as it runs.
-  const slot = await slotName(db)
-  await until(async () => {
-    await sql`select pg_terminate_backend(active_pid, 1000) from pg_replication_slots where slot_name = ${slot} and active`.execute(db)
-    await sql`select pg_drop_replication_slot(${slot}::name)`.execute(db)
-    return true
-  }, 'the slot to be dropped')
+  await dropSlot(db)
   await insert(3)
   t.same((await topicHas(settings, 3)).map(({ headers }) => headers['ce_version']), ['1', '2', '3'])
   t.match((await readinessOf(relay.url)).checks['history'], { reason: /has no replication slot/, sent: 1, unknown: 0 })
@@ -218,11 +225,36 @@ t.test('the replication slot is dropped: told, and what the topic lacks is sent'
   t.same((await topicHas(settings, 4)).map(({ headers }) => headers['ce_version']), ['1', '2', '3', '4'])
 })
 
+// What the checkpoint says of the slot with which the relay was stopped, and why it does not go on with the other one.
+const checkpoints: Record<string, { change: (db: Db) => Promise<unknown>, reason: RegExp }> = {
+  'its name': { async change () {}, reason: /has no replication slot bifold_\w+_[0-9a-f]{8}$/ },
+  'nothing, as of before slots had names of their own': { change: async db => await sql`update relay_checkpoints set slot = null`.execute(db), reason: /names no replication slot/ }
+}
+
+for (const [name, { change, reason }] of Object.entries(checkpoints)) {
+  t.test(`the replication slot is dropped while the relay is away, and somebody else makes one; the checkpoint says ${name}`, async t => {
+    const { settings, db, insert } = await eventLog(t)
+    const relay = await startApp(t, 'relay', settings)
+    await insert(1, 2)
+    await topicHas(settings, 2)
+    await relay.app.close()
+    await insert(3)
+    await dropSlot(db)
+    await sql`select pg_create_logical_replication_slot('bifold_' || current_database(), 'pgoutput')`.execute(db) // the fixed name that slots had
+    await change(db)
+    await insert(4)
+    const again = await startApp(t, 'relay', settings)
+    t.same((await topicHas(settings, 4)).map(({ headers }) => headers['ce_version']), ['1', '2', '3', '4'])
+    t.match((await readinessOf(again.url)).checks['history'], { reason, sent: 2, unknown: 0 })
+    t.same((await sql`select slot_name as name from ${relaySlots}`.execute(db)).rows, [{ name: await slotOf(db) }], 'WAL is kept for no other')
+  })
+}
+
 t.test('writes of others do not hold back WAL, though there are no events', async t => {
   const { settings, db } = await eventLog(t)
   await startApp(t, 'relay', settings)
   await sql`create table others as select repeat('x', 1000) as text from generate_series(1, 20000)`.execute(db)
   const { rows: [end] } = await sql<{ lsn: string }>`select pg_current_wal_insert_lsn()::text as lsn`.execute(db)
-  await until(async () => (await sql<{ passed: boolean }>`select confirmed_flush_lsn >= ${end!.lsn}::pg_lsn as passed from pg_replication_slots where slot_name = ${await slotName(db)}`.execute(db)).rows[0]!.passed, 'the slot to pass it')
+  await until(async () => (await sql<{ passed: boolean }>`select confirmed_flush_lsn >= ${end!.lsn}::pg_lsn as passed from pg_replication_slots where slot_name = ${await slotOf(db)}`.execute(db)).rows[0]!.passed, 'the slot to pass it')
   t.pass('the slot has passed 20 MB of them')
 })

@@ -14,7 +14,7 @@ import { breakOthers, highOffsets, keepCheckpoint, placeNow, readCheckpoint, wri
 import { takeLease, type Lease } from './lease.ts'
 import { pollEvents } from './poll.ts'
 import { makeQueue, type Known, type Queue } from './queue.ts'
-import { freeSlot, makeSlot, slotFault, slotName } from './slot.ts'
+import { freeSlot, makeSlot, slotFault } from './slot.ts'
 import { placeAfter, type EventStream, type Place, type StreamHandlers } from './stream.ts'
 import { readSeen, type Sent } from './tail.ts'
 import { streamWal } from './wal.ts'
@@ -99,7 +99,7 @@ async function continued (options: RelayOptions, begun: Begun): Promise<Beginnin
               ? 'PostgreSQL does not know the last events on the topic: it is older than the topic'
               : seen.identities === undefined
                 ? 'The topic has more events behind the checkpoint than can be borne in mind'
-                : mode === 'wal' ? await slotFault(db, await slotName(db)) : undefined
+                : mode === 'wal' ? await slotFault(db, before.slot) : undefined
   if (before !== undefined && reason === undefined) return { checkpoint: before, partitions: offsets.length, known: { before: before.place, identities: seen.identities!, from } }
 
   // Kafka has deleted what the topic would be compared with: who has read that must not take it for new when it is sent again.
@@ -112,6 +112,7 @@ async function continued (options: RelayOptions, begun: Begun): Promise<Beginnin
     offsets: shrunk ? [] : before?.offsets ?? [],
     place: '',
     placeOffsets: shrunk ? [] : before?.offsets ?? [],
+    slot: null,
     continuous: false
   }
   await writeCheckpoint(db, broken)
@@ -124,13 +125,12 @@ async function caughtUp (options: RelayOptions, { lease: { db }, kafka, producer
   const { url, mode, topic, admin, signal, sent } = options
   const placeOffsets = await highOffsets(admin, topic)
   const common = { url, kafka, admin, producer, topic, epoch: broken.epoch, position: broken.position, offsets: broken.offsets, signal, sent }
-  let { position, place } = broken
+  let { position, place, slot } = broken
   if (mode === 'wal') {
-    const slot = await slotName(db)
-    await freeSlot(db, slot)
     await breakOthers(db, topic)
-    const made = await makeSlot(db, url, slot)
+    const made = await makeSlot(db, url)
     place = made.place
+    slot = made.name
     options.caughtUp({ reason, ...await catchUp({ ...common, until: { snapshot: made.snapshot } }).finally(made.close) })
   } else {
     const client = await poolOf(options.db).connect()
@@ -138,7 +138,7 @@ async function caughtUp (options: RelayOptions, { lease: { db }, kafka, producer
     place = placeAfter(position)
     options.caughtUp({ reason, ...await catchUp({ ...common, until: { position } }) })
   }
-  const checkpoint = { ...broken, position, place, placeOffsets, continuous: true }
+  const checkpoint = { ...broken, position, place, placeOffsets, slot, continuous: true }
   await writeCheckpoint(db, checkpoint)
   return { checkpoint, partitions: placeOffsets.length, known: { before: place, identities: new Set(), from: place } }
 }
@@ -190,11 +190,10 @@ async function stream (options: RelayOptions, { lease, producer, checkpoint, par
   }
 }
 
-async function open ({ url, mode }: RelayOptions, { db }: Lease, { position }: RelayCheckpoint, handlers: StreamHandlers): Promise<EventStream> {
+async function open ({ url, mode }: RelayOptions, { db }: Lease, { position, slot }: RelayCheckpoint, handlers: StreamHandlers): Promise<EventStream> {
   if (mode === 'polling') return await pollEvents({ url, after: position }, handlers)
-  const slot = await slotName(db)
-  await freeSlot(db, slot)
-  return await streamWal({ url, slot, publication }, handlers)
+  await freeSlot(db, slot!)
+  return await streamWal({ url, slot: slot!, publication }, handlers)
 }
 
 async function send ({ topic, signal, waiting, sent }: RelayOptions, producer: Producer, events: EventStream, queue: Queue, confirm: (place: Place) => void) {

@@ -4,14 +4,14 @@ import { sql } from 'kysely'
 import { publication } from '@bifold/postgres'
 import { until } from '@bifold/test'
 import { eventLog } from '@bifold/test/event-log'
-import { makeSlot, slotName } from './slot.ts'
+import { makeSlot } from './slot.ts'
 import type { Committed, EventStream } from './stream.ts'
 import { streamWal } from './wal.ts'
 
 async function walOf (t: Test) {
   const log = await eventLog(t)
-  const slot = await slotName(log.db)
-  await (await makeSlot(log.db, log.settings.POSTGRES_URL, slot)).close()
+  const { name: slot, close } = await makeSlot(log.db, log.settings.POSTGRES_URL)
+  await close()
   const open = async () => {
     const transactions: Committed[] = []
     const wal = await streamWal({ url: log.settings.POSTGRES_URL, slot, publication }, { committed: each => { transactions.push(each) }, reached () {} })

@@ -121,5 +121,11 @@ export const migrations: Record<string, Migration> = {
       // Null where the topic's id was not asked for yet.
       await db.schema.alterTable('command_checkpoints').addColumn('topic_id', 'text').execute()
     }
+  },
+  '0011-relay-slots': {
+    async up (db) {
+      // Null where the slot is of before each had a name of its own: the relay makes another, and catches up.
+      await db.schema.alterTable('relay_checkpoints').addColumn('slot', 'text').execute()
+    }
   }
 }

@@ -16,7 +16,7 @@ t.test('several apps may migrate at once; each step is done once', async t => {
   const dbs = Array.from({ length: 4 }, () => connect(POSTGRES_URL, 2))
   t.teardown(async () => await Promise.all(dbs.map(async db => await db.destroy())))
   const done = await Promise.all(dbs.map(async db => await migrate(db, modules)))
-  t.same(done.flat().sort(), ['0001-events', '0002-idempotency-keys', '0003-old-idempotency-keys', '0004-relay-checkpoints', '0005-idempotency-digests', '0006-relay-places', '0007-schema-versions', '0008-process-events', '0009-queued-commands', '0010-command-topics', 'books-0001-books', 'loans-0001-loans', 'members-0001-members'])
+  t.same(done.flat().sort(), ['0001-events', '0002-idempotency-keys', '0003-old-idempotency-keys', '0004-relay-checkpoints', '0005-idempotency-digests', '0006-relay-places', '0007-schema-versions', '0008-process-events', '0009-queued-commands', '0010-command-topics', '0011-relay-slots', 'books-0001-books', 'loans-0001-loans', 'members-0001-members'])
 })
 
 t.test('Idempotency-Keys that were kept as text are kept as digests', async t => {

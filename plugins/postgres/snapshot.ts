@@ -27,7 +27,7 @@ export interface EventLogSnapshot {
 
 const connectMs = 5000 // as everywhere
 const keepAliveMs = 10_000 // a server that has gone without a word is asked from then on, and given up: a page takes its time, and has no other limit
-const checkpointQuery = 'select epoch, mode, position, continuous from relay_checkpoints where topic = $1'
+const checkpointQuery = 'select epoch, mode, position, slot, continuous from relay_checkpoints where topic = $1'
 
 /**
  * @returns undefined if there are no events yet
@@ -48,14 +48,14 @@ export async function snapshotEvents (url: string, topic: string): Promise<Event
     const relayed = async () => (await asking.query<RelayCheckpoint>(checkpointQuery, [topic])).rows[0]
     const before = await relayed()
     if (before?.continuous !== true) throw new Error('the relay has not brought the topic up to date yet')
-    const cut = before.mode === 'wal' ? await cutAtLsn(replication, reading, asking) : await cutAtPosition(reading, relayed)
+    const cut = before.mode === 'wal' ? await cutAtLsn(replication, reading, asking, before.slot) : await cutAtPosition(reading, relayed)
     const { rows: [counted] } = await reading.query<{ count: number }>(`select count(*) as count from events where position <= ${cut.position}`)
     return {
       sequence: sequenceAt(before.epoch, cut.place),
       count: counted!.count,
       pages: size => pages(reading, cut.position, size),
       async onTopic () {
-        // In this order: the relay raises the epoch before it makes its slot anew.
+        // In this order: the relay raises the epoch before it makes another slot.
         const passed = await cut.passed()
         const now = await relayed()
         if (now?.epoch !== before.epoch || !now.continuous) throw new Error('the relay has begun anew meanwhile')
@@ -79,7 +79,7 @@ interface Cut { readonly place: string, readonly position: number, passed (): Pr
 
 const all = Number.MAX_SAFE_INTEGER
 
-async function cutAtLsn (replication: pg.Client, reading: pg.Client, asking: pg.Client): Promise<Cut> {
+async function cutAtLsn (replication: pg.Client, reading: pg.Client, asking: pg.Client, relaySlot: string | null): Promise<Cut> {
   await replication.connect()
   const { lsn, snapshot } = await exportSnapshot(replication)
   await reading.query('begin isolation level repeatable read read only')
@@ -88,7 +88,7 @@ async function cutAtLsn (replication: pg.Client, reading: pg.Client, asking: pg.
     place: lsn.split('/').map(half => half.padStart(8, '0')).join('').toLowerCase(),
     position: all,
     async passed () {
-      const { rows: [slot] } = await asking.query<{ passed: boolean }>("select confirmed_flush_lsn >= $1::pg_lsn as passed from pg_replication_slots where database = current_database() and slot_name like 'bifold%' and not temporary", [lsn])
+      const { rows: [slot] } = await asking.query<{ passed: boolean }>('select confirmed_flush_lsn >= $1::pg_lsn as passed from pg_replication_slots where slot_name = $2', [lsn, relaySlot])
       return slot?.passed ?? false
     }
   }

@@ -43,6 +43,8 @@ export interface RelayCheckpoint {
   /** The same by the place in the stream, which is known sooner: no transaction that is still open is waited for. */
   place: string
   placeOffsets: number[]
+  /** The replication slot whose stream goes on there; null if it polls, or catches up, or was written before slots had names of their own. */
+  slot: string | null
   /** False while the relay sends what a break has left out. */
   continuous: boolean
 }
