@@ -224,7 +224,7 @@ t.test('2,000 pages of the largest books at once, from clients that read them an
     await setTimeout(7000) // the deadline is 5 s
     t.ok(found['4']! > 1900, 'most hear that there was no time')
     t.equal(await unary(app.grpc, frame(Buffer.from('\n\x24019a0000-0000-7000-8000-000000000000'))), '5', 'a point read is answered meanwhile')
-    await until(async () => await unary(app.grpc, frame(Buffer.alloc(0)), listBooks) === '0', 'a list to be answered when they are given up')
+    t.equal(await unary(app.grpc, frame(Buffer.alloc(0)), listBooks), '0', 'and so is a list')
   })
   t.ok(ratioOfDeaf < 7, `memory: ${ratioOfDeaf}`)
   const ratioOfCut = await app.during(t, '400 pages of 3 MB over HTTP, cut off in the midst of their answers', async () => {

@@ -2,7 +2,7 @@
 import t from 'tap'
 import { makeBound } from './bound.ts'
 
-const call = { deadline: Infinity, tokens: [], gone: () => false, onEnd () {} }
+const call = { deadline: Infinity, tokens: [], connection: () => undefined, gone: () => false, onEnd () {} }
 
 t.test('one query more than may be under way is refused at once, as one to try again', async t => {
   const bounded = makeBound(2)

@@ -10,6 +10,8 @@ export interface Call {
   readonly deadline: number
   /** The consistency tokens, as they came. */
   readonly tokens: readonly string[]
+  /** What it came in on, and its answer goes out on: equal for all calls of one connection, and for no others. */
+  connection (): unknown
   /** True if nobody waits for the answer any more. */
   gone (): boolean
   /** Calls the listener when the call has ended: it was answered, or nobody waits any more. */

@@ -5,7 +5,7 @@ import { AnswerTooLarge } from '@bifold/cqrs'
 import { coalesce, type Fetch } from './coalesce.ts'
 import type { Call } from './call.ts'
 
-const call = (over: Partial<Call> = {}): Call => ({ deadline: Date.now() + 10_000, tokens: [], gone: () => false, onEnd () {}, ...over })
+const call = (over: Partial<Call> = {}): Call => ({ deadline: Date.now() + 10_000, tokens: [], connection: () => undefined, gone: () => false, onEnd () {}, ...over })
 
 /** A fetch that is held until it is let go; it finds every id, with the id itself. */
 function held () {

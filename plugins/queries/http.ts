@@ -59,8 +59,9 @@ export function fromQuery (query: Record<string, unknown>, known: readonly [stri
   }))
 }
 
-function presence ({ raw }: FastifyRequest, reply: FastifyReply): Pick<Call, 'gone' | 'onEnd'> {
+function presence ({ raw }: FastifyRequest, reply: FastifyReply): Pick<Call, 'connection' | 'gone' | 'onEnd'> {
   return {
+    connection: () => raw.socket,
     gone: () => raw.socket.destroyed || reply.raw.writableEnded,
     // Of the response, not of the socket: that one lives on, and would collect a listener for each request.
     onEnd: listener => { reply.raw.once('close', listener) }

@@ -19,9 +19,10 @@ import { sseFormat, sseRoute } from './sse.ts'
 import { makeTurns } from './turns.ts'
 
 const unsentBytesMax = 64 * 1024 * 1024 // 21 of the largest answers, or a thousand usual pages, for clients that read slowly
+const unsent = { bytesMax: unsentBytesMax, connectionBytesMax: unsentBytesMax / 8 } // of one connection, two of the largest answers, or a hundred usual pages
 const limits = {
-  pages: { readsMax: 10, bytesMax: unsentBytesMax }, // more than keep MongoDB and this core busy; the largest take 20 MB each while they are read
-  ids: { readsMax: 20, bytesMax: unsentBytesMax } // these share a fetch
+  pages: { readsMax: 10, ...unsent }, // more than keep MongoDB and this core busy; the largest take 20 MB each while they are read
+  ids: { readsMax: 20, ...unsent } // these share a fetch
 }
 
 /** `tokenSecret` is the gateway's: what consistency tokens are signed with. */

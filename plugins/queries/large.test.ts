@@ -1,10 +1,12 @@
 /** Answers are bounded in bytes: pages end early, reads by too many ids are refused, and nobody is kept from what he may have. */
+import http2 from 'node:http2'
 import t, { type Test } from 'tap'
 import { credentials, Metadata, status, type ServiceError } from '@grpc/grpc-js'
 import fc from 'fast-check'
 import { BSON, MongoClient } from 'mongodb'
 import { booksV1 } from '@bifold/proto'
-import { call, emptyReadModels, startApp, stores } from '@bifold/test'
+import { call, emptyReadModels, startApp, stores, until } from '@bifold/test'
+import { frame, listBooks } from '@bifold/test/raw'
 import { answerBytesMax } from './read-model.ts'
 
 const id = (n: number) => `019a0000-0000-7000-8000-${String(n).padStart(12, '0')}`
@@ -19,7 +21,8 @@ async function service (t: Test, sizes: readonly number[]) {
   const stored = books.map(({ _id, ...book }) => ({ _id, ...book, _message: Buffer.from(booksV1.Book.encode(booksV1.Book.fromPartial({ id: _id, ...book })).finish()) }))
   await client.db().collection('books').insertMany(stored as never)
   const { app, url } = await startApp(t, 'query', settings)
-  const rpc = new booksV1.BookQueryServiceClient(`127.0.0.1:${app.getDecorator<{ port: () => number }>('grpc').port()}`, credentials.createInsecure())
+  const address = `127.0.0.1:${app.getDecorator<{ port: () => number }>('grpc').port()}`
+  const rpc = new booksV1.BookQueryServiceClient(address, credentials.createInsecure())
   t.teardown(() => rpc.close())
   const get = async (path: string) => {
     const response = await fetch(`${url}${path}`)
@@ -30,7 +33,7 @@ async function service (t: Test, sizes: readonly number[]) {
   const batch = async (ids: string[]) => await call<booksV1.BatchGetBooksRequest, booksV1.BatchGetBooksResponse>((request, told) => rpc.batchGetBooks(request, ...patient(), told), { ids })
   const one = async (id: string) => await call<booksV1.GetBookRequest, booksV1.Book>((request, told) => rpc.getBook(request, ...patient(), told), { id })
   const weights = new Map(books.map(book => [book._id, BSON.calculateObjectSize(book)]))
-  return { books, get, list, batch, one, weigh: (ids: readonly string[]) => ids.reduce((sum, id) => sum + weights.get(id)!, 0) }
+  return { books, address, get, list, batch, one, weigh: (ids: readonly string[]) => ids.reduce((sum, id) => sum + weights.get(id)!, 0) }
 }
 
 const tooLarge = { code: status.RESOURCE_EXHAUSTED, details: 'What is asked for is more than one answer may have: ask for fewer ids' }
@@ -98,4 +101,22 @@ t.test('reads that share a fetch have each what they may have, though together i
   const found = await Promise.allSettled(ids.map(async id => (await one(id)).id))
   t.same(found.filter(({ status }) => status === 'rejected').length, 0)
   t.same(found.map(answer => answer.status === 'fulfilled' && answer.value), ids)
+})
+
+t.test('a client that does not fetch its pages holds up itself, and nobody else', async t => {
+  const { address, list } = await service(t, Array(150).fill(30_000))
+  const session = http2.connect(`http://${address}`)
+  t.teardown(() => session.destroy())
+  const asked = 40 // pages of 3 MB, twice as many as there is room for
+  let found = 0
+  const streams = Array.from({ length: asked }, () => session.request({ ...listBooks, 'grpc-timeout': '1M' }).once('response', () => { found++ }).on('error', () => {}))
+  for (const stream of streams) stream.end(frame(Buffer.from([0x30, 0xe8, 0x07]))) // page_size 1,000
+  await until(async () => found >= 3, 'as much to be found as one connection may hold')
+  const begun = Date.now()
+  t.equal((await list({ pageSize: 2 })).books.length, 2)
+  t.ok(Date.now() - begun < 10_000, 'long before the others are given up')
+  t.equal(found, 3, 'pages were found for who does not fetch them')
+  for (const stream of streams) stream.resume()
+  await until(async () => streams.every(({ closed }) => closed), 'all to be answered')
+  t.equal(found, asked, 'who fetches again is given the others')
 })

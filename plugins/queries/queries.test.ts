@@ -202,10 +202,10 @@ t.test('while MongoDB is away: UNAVAILABLE and 503, not ready with the reason, a
 t.test('slow lists do not hold up point reads', async t => {
   const { app, rpc, get, list } = await service(t, shelf)
   let listed = 0
-  const turns = { pages: makeTurns({ readsMax: 30, bytesMax: Infinity }), ids: undefined as never }
+  const turns = { pages: makeTurns({ readsMax: 30, bytesMax: Infinity, connectionBytesMax: Infinity }), ids: undefined as never }
   // A list as the service makes it, on its own connections, of a filter that takes its time: more of them than there are connections.
   const slow = Array.from({ length: 30 }, async () => {
-    await makeReader({ model: makeReadModel(mongoOf(app), 'books'), indexes: [], turns, points: undefined as never, freshness: undefined as never }, { deadline: Date.now() + 20_000, tokens: [], gone: () => false, onEnd () {} })
+    await makeReader({ model: makeReadModel(mongoOf(app), 'books'), indexes: [], turns, points: undefined as never, freshness: undefined as never }, { deadline: Date.now() + 20_000, tokens: [], connection: () => undefined, gone: () => false, onEnd () {} })
       .page({ where: { $where: 'sleep(500) || true' }, order: { _id: 1 }, size: 10, token: '' })
     listed++
   })

@@ -84,6 +84,6 @@ t.test('reads by ids, which are too quick to be met by many switches beside all 
     for (const { close } of points) close()
     await client.close()
   })
-  const reads = points.map(({ documents }, index) => [`reader ${index}`, [async () => (await documents(ids, { deadline: Date.now() + 60_000, tokens: [], gone: () => false, onEnd () {} })).documents.length, ids.length]] as const)
+  const reads = points.map(({ documents }, index) => [`reader ${index}`, [async () => (await documents(ids, { deadline: Date.now() + 60_000, tokens: [], connection: () => undefined, gone: () => false, onEnd () {} })).documents.length, ids.length]] as const)
   await switching(t, settings, Object.fromEntries(reads))
 })

@@ -8,7 +8,7 @@ import { makeTurns } from './turns.ts'
 function caller (over: Partial<Call> = {}) {
   const listeners: (() => void)[] = []
   let ended = false
-  const call: Call = { deadline: Date.now() + 10_000, tokens: [], gone: () => ended, onEnd: listener => listeners.push(listener), ...over }
+  const call: Call = { deadline: Date.now() + 10_000, tokens: [], connection: () => call, gone: () => ended, onEnd: listener => listeners.push(listener), ...over }
   return { call, end () { ended = true; for (const listener of listeners) listener() } }
 }
 
@@ -20,7 +20,7 @@ function held () {
 }
 
 t.test('so many reads at a time, in the order in which they came; those that fail make room too', async t => {
-  const turns = makeTurns({ readsMax: 2, bytesMax: Infinity })
+  const turns = makeTurns({ readsMax: 2, bytesMax: Infinity, connectionBytesMax: Infinity })
   const reads = [held(), held(), held(), held()]
   const answers = reads.map(async ({ read }) => await turns(caller().call, read))
   await setImmediate()
@@ -36,7 +36,7 @@ t.test('so many reads at a time, in the order in which they came; those that fai
 })
 
 t.test('what was found takes up room until its call has ended', async t => {
-  const turns = makeTurns({ readsMax: 10, bytesMax: 100 })
+  const turns = makeTurns({ readsMax: 10, bytesMax: 100, connectionBytesMax: Infinity })
   const [slow, quick, third, fourth] = [caller(), caller(), caller(), caller()]
   await turns(slow.call, async () => ({ bytes: 60 }))
   await turns(quick.call, async () => ({ bytes: 60 }))
@@ -54,8 +54,34 @@ t.test('what was found takes up room until its call has ended', async t => {
   t.same(await turns(fourth.call, async () => ({ bytes: 1 })), { bytes: 1 })
 })
 
+t.test('a connection for which too much waits to be fetched gets no more, and holds up no other', async t => {
+  const turns = makeTurns({ readsMax: 10, bytesMax: 1000, connectionBytesMax: 100 })
+  const deaf = Array.from({ length: 4 }, () => caller({ connection: () => 'deaf' }))
+  const [large, small, ...others] = deaf
+  for (const { call } of [large!, small!]) await turns(call, async () => ({ bytes: 60 }))
+  const reads = others.map(() => held())
+  const answers = others.map(async ({ call }, n) => await turns(call, reads[n]!.read))
+  t.same(await turns(caller({ connection: () => 'other' }).call, async () => ({ bytes: 60 })), { bytes: 60 }, 'one that came later on another has its turn')
+  t.same(reads.map(({ begun }) => begun()), [false, false])
+  large!.end()
+  await setImmediate()
+  t.same(reads.map(({ begun }) => begun()), [true, false], 'there is room, but not if it finds as much again')
+  reads[0]!.find(10)
+  await answers[0]
+  t.same(reads.map(({ begun }) => begun()), [true, true], 'it was less')
+  reads[1]!.find(60)
+  await answers[1]
+  const last = held()
+  const waiting = turns(caller({ connection: () => 'deaf' }).call, last.read)
+  await setImmediate()
+  t.notOk(last.begun(), 'it was more')
+  for (const { end } of [small!, ...others]) end()
+  last.find(1)
+  t.same(await waiting, { bytes: 1 })
+})
+
 t.test('who has gone, or has no time left, takes no turn', async t => {
-  const turns = makeTurns({ readsMax: 1, bytesMax: Infinity })
+  const turns = makeTurns({ readsMax: 1, bytesMax: Infinity, connectionBytesMax: Infinity })
   const alive = setInterval(() => {}, 1000)
   t.teardown(() => clearInterval(alive))
   const first = held()

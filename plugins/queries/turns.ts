@@ -3,12 +3,15 @@ import { setTimeout as after } from 'node:timers'
 import { setTimeout } from 'node:timers/promises'
 import { Cancelled, DeadlineExceeded } from '@bifold/cqrs'
 import { outcomeOf, type Call } from './call.ts'
+import { answerBytesMax } from './read-model.ts'
 
 export interface TurnLimits {
   /** Going on at a time. */
   readonly readsMax: number
   /** Found for calls that have not ended; then nothing more is read. */
   readonly bytesMax: number
+  /** Of these, for the calls of one connection; then nothing more is read for it, so that a client that does not fetch its answers holds up itself. */
+  readonly connectionBytesMax: number
 }
 
 export const graceMs = 1000 // of a deadline, for MongoDB to say that it has ended the work; then its connection is given up
@@ -16,20 +19,33 @@ export const graceMs = 1000 // of a deadline, for MongoDB to say that it has end
 /** Reads when it is its turn, within the deadline of the call; the signal says that nobody waits any more. */
 export type Turns = <Found extends { readonly bytes: number }>(call: Call, read: (maxTimeMs: number, signal: AbortSignal) => Promise<Found>) => Promise<Found>
 
-export function makeTurns ({ readsMax, bytesMax }: TurnLimits): Turns {
+/** What was found for the calls of one connection, and what may be: each of its reads under way may find as much as the last one did. */
+interface Share { calls: number, bytes: number, reading: number, likely: number }
+
+export function makeTurns ({ readsMax, bytesMax, connectionBytesMax }: TurnLimits): Turns {
   let [reading, bytes] = [0, 0]
-  const waiting = new Set<() => void>() // no more than there are queries under way
-  const hasRoom = () => reading < readsMax && bytes < bytesMax
+  const shares = new Map<unknown, Share>() // of the connections whose calls have not all ended
+  const waiting = new Map<() => void, Share>() // no more than there are queries under way
+  const shareOf = (connection: unknown): Share => {
+    const share = shares.get(connection) ?? { calls: 0, bytes: 0, reading: 0, likely: answerBytesMax }
+    shares.set(connection, share)
+    return share
+  }
   const begin = () => {
-    for (const next of waiting) {
-      if (!hasRoom()) break
+    for (const [next, share] of waiting) {
+      if (reading >= readsMax || bytes >= bytesMax) break
+      if (share.bytes + share.reading * share.likely >= connectionBytesMax) continue // those behind it may be others'
       waiting.delete(next)
       reading++
+      share.reading++
       next()
     }
   }
   return async (call, read) => {
     const left = leftMs(call)
+    const connection = call.connection()
+    const share = shareOf(connection)
+    share.calls++
     const end = Promise.withResolvers<never>()
     const leaving = new AbortController()
     let [ended, held] = [false, 0]
@@ -38,6 +54,8 @@ export function makeTurns ({ readsMax, bytesMax }: TurnLimits): Turns {
     call.onEnd(() => {
       ended = true
       bytes -= held
+      share.bytes -= held
+      if (--share.calls === 0) shares.delete(connection)
       begin()
       // Past the deadline MongoDB ends the work by itself, and we keep the connection; unless it says nothing at all.
       if (Date.now() < call.deadline) leaving.abort(new Cancelled())
@@ -47,16 +65,21 @@ export function makeTurns ({ readsMax, bytesMax }: TurnLimits): Turns {
     const turn = async () => {
       await new Promise<void>(resolve => {
         begun = resolve
-        waiting.add(begun)
+        waiting.set(begun, share)
         begin()
       })
       try {
         const found = await read(leftMs(call), leaving.signal)
-        if (!ended) bytes += held = found.bytes
+        share.likely = found.bytes
+        if (!ended) {
+          bytes += held = found.bytes
+          share.bytes += held
+        }
         return found
       } finally {
         clearTimeout(late)
         reading--
+        share.reading--
         begin()
       }
     }
