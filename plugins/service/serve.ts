@@ -9,7 +9,7 @@ import background from './background.ts'
 import { drainOf, makeDrain } from './drain.ts'
 import health from './health.ts'
 import { onInterrupt } from './interrupt.ts'
-import metrics from './metrics.ts'
+import metrics, { counted } from './metrics.ts'
 import { given, hold, serveOwn, type Sharing } from './sharing.ts'
 import { makePeers, supervise, type Peers } from './workers.ts'
 
@@ -135,7 +135,7 @@ function letWait ({ server }: FastifyInstance) {
 /** The process that the workers belong to: it holds their ports and keeps them running, and answers nobody itself. */
 async function lead (sharing: Sharing, { name, host, port, grpcPort, logLevel, workers = 1 }: Listen): Promise<void> {
   const log = pino({ level: logLevel, name })
-  const { stop } = supervise(workers, await hold(host, { http: port, ...grpcPort !== undefined && { grpc: grpcPort }, ...sharing.OWN_PORT !== undefined && { own: sharing.OWN_PORT } }, sharing), log)
+  const { stop } = supervise(workers, await hold(host, { http: port, ...grpcPort !== undefined && { grpc: grpcPort }, ...sharing.OWN_PORT !== undefined && { own: sharing.OWN_PORT } }, sharing), log, { metrics: counted })
   process.once('disconnect', makeClose(closeMs + leadMs, log, stop))
   process.title = `bifold-${name}`
   log.info({ workers }, 'started')

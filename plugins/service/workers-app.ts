@@ -1,6 +1,6 @@
 /** An app for the tests of the workers: counts what it is asked, and can be told to be unwell, or not to get up. */
 import { setTimeout } from 'node:timers/promises'
-import { Counter, Gauge } from 'prom-client'
+import { Counter, Gauge, Histogram } from 'prom-client'
 import { Type } from 'typebox'
 import { healthOf, loadConfig, metricsOf, serve, setting } from './index.ts'
 
@@ -9,6 +9,8 @@ const settings = loadConfig({ PORT: setting.port(0), SLEEPER: Type.Integer({ def
 await serve(async app => {
   const registers = [metricsOf(app)]
   const asked = new Counter({ name: 'asked_total', help: 'Requests', registers })
+  const sizes = new Histogram({ name: 'sizes', help: 'The same requests', buckets: [1, 2], registers })
+  new Gauge({ name: 'living', help: 'Added up', registers }).set(1)
   new Gauge({ name: 'lag', help: 'The same for all', aggregator: 'max', registers }).set(7)
   new Gauge({ name: 'unknown', help: 'Not known', aggregator: 'max', registers }).set(NaN)
   let well = true
@@ -21,6 +23,7 @@ await serve(async app => {
   }
   app.get('/pid', async () => {
     asked.inc()
+    sizes.observe(2)
     return { pid: process.pid }
   })
   app.get('/slow', async () => {

@@ -84,6 +84,29 @@ t.test('a worker that is killed is missed, and started again', async t => {
   t.ok(after.has([...before][1]!) && !after.has([...before][0]!))
 })
 
+t.test('what a worker had counted when it was last asked is counted on when it has died, and the next after it', async t => {
+  const { get, ready, pids, asked } = await fixture(t)
+  const metrics = async () => await until(async () => {
+    const response = await get('/metrics')
+    return response.ok && await response.text()
+  }, 'all to be there or gone')
+  const commits = (text: string) => Number(/^sizes_count (\d+)$/m.exec(text)![1])
+  for (let n = 0; n < 3; n++) {
+    const [victim] = await pids()
+    t.equal(commits(await metrics()), asked())
+    process.kill(victim!, 'SIGKILL')
+    await until(async () => !runs(victim!), 'it to end')
+    for (const wait of [async () => {}, async () => await until(async () => (await ready()).status === 'ready', 'the new worker')]) {
+      await wait()
+      const text = await metrics()
+      t.match(text, new RegExp(`^asked_total ${asked()}$`, 'm'))
+      t.equal(commits(text), asked(), 'histograms too')
+      t.match(text, /^lag 7$/m)
+    }
+    t.match(await metrics(), /^living 2$/m, 'a gauge is of those that live')
+  }
+})
+
 t.test('SIGTERM: what was accepted is answered, then all processes end', async t => {
   const { child, get, pids } = await fixture(t)
   const workers = await pids()

@@ -13,8 +13,11 @@ type Message =
   | { readonly bifold: 'answers', readonly id: number, readonly answers: Answers<unknown> }
   | { readonly bifold: 'listening' | 'close' | 'refusing' | 'leave' }
 
-/** What the workers of an app have answered, and how many have not: they are being started, or are silent although they run. */
-export interface Answers<T> { readonly answers: readonly T[], readonly starting: number, readonly silent: number }
+/** What the workers of an app have answered, and how many have not: they are being started, or are silent although they run. Of those that have ended, what is kept of their last answers, if anything is. */
+export interface Answers<T> { readonly answers: readonly T[], readonly ended: readonly T[], readonly starting: number, readonly silent: number }
+
+/** What the primary keeps when a worker ends: one answer made of its last one, and of what was kept before. */
+export type Keep = Partial<Record<Topic, (lasts: readonly never[]) => unknown>>
 
 export interface Peers {
   /** Asks all workers, this one too; rejects when the primary does not answer. */
@@ -35,12 +38,12 @@ const refusingMs = 1000 // a worker that is that busy is not waited for
 const stopMs = 16_000 // a worker closes itself within 15 s; then it is killed
 
 /** In the primary: keeps `count` workers running, which listen on these sockets, until it is told to stop. */
-export function supervise (count: number, sockets: Sockets, log: FastifyBaseLogger): { stop (): Promise<void> } {
+export function supervise (count: number, sockets: Sockets, log: FastifyBaseLogger, keep: Keep = {}): { stop (): Promise<void> } {
   const { env, fds } = handed(sockets)
   const [script, ...args] = process.argv.slice(1)
   let started = 0
   const stopping = new AbortController()
-  const round = makeRound(count)
+  const round = makeRound(count, keep)
   const refusing = new Set<ChildProcess>()
   const heard = (worker: ChildProcess, message: Message) => {
     if (message.bifold === 'answer') round.answered(message.id, message.answer)
@@ -88,23 +91,36 @@ function close (worker: ChildProcess, listens: boolean) {
 }
 
 /** Asks all workers that take requests, and waits for them together. */
-function makeRound (count: number) {
-  const listening = new Set<ChildProcess>()
+function makeRound (count: number, keep: Keep) {
+  const listening = new Map<ChildProcess, Map<Topic, unknown>>() // each with its last answers, of those that something is kept of
+  const kept = new Map<Topic, readonly unknown[]>()
+  const underWay = new Map<Topic, Promise<Answers<unknown>>>()
   const questions = makeQuestions<{ answer: unknown }>()
+  const ask = async (topic: Topic): Promise<Answers<unknown>> => {
+    const asked = [...listening]
+    const ended = kept.get(topic) ?? [] // now: one that ends from here on is among those that are asked
+    const found = await Promise.all(asked.map(async ([worker, lasts]) => {
+      const answer = (await questions.ask(worker, answerMs[topic], id => ({ bifold: 'question', topic, id })))?.answer
+      if (answer !== undefined && topic in keep) lasts.set(topic, answer)
+      return answer
+    }))
+    const answers = found.filter(answer => answer !== undefined)
+    return { answers, ended, starting: count - asked.length, silent: asked.length - answers.length }
+  }
   return {
-    add (worker: ChildProcess) { listening.add(worker) },
+    add (worker: ChildProcess) { listening.set(worker, new Map()) },
     remove (worker: ChildProcess) {
+      for (const [topic, last] of listening.get(worker) ?? []) kept.set(topic, [keep[topic]!([...kept.get(topic) ?? [], last] as never[])])
       listening.delete(worker)
       questions.giveUp(worker)
     },
+    /** Who asks while the same is being asked is told the same: of answers that overtook each other, the last would not be the largest. */
     async ask (topic: Topic): Promise<Answers<unknown>> {
-      const asked = [...listening]
-      const found = await Promise.all(asked.map(async worker => await questions.ask(worker, answerMs[topic], id => ({ bifold: 'question', topic, id }))))
-      const answers = found.flatMap(given => given?.answer === undefined ? [] : [given.answer])
-      return { answers, starting: count - asked.length, silent: asked.length - answers.length }
+      if (!underWay.has(topic)) underWay.set(topic, ask(topic).finally(() => underWay.delete(topic)))
+      return await underWay.get(topic)!
     },
     answered: (id: number, answer: unknown) => questions.answered(id, { answer }),
-    all: () => [...listening],
+    all: () => [...listening.keys()],
     includes: (worker: ChildProcess) => listening.has(worker)
   }
 }
