@@ -91,6 +91,13 @@ t.test('a command is accepted, done, and asked for: succeeded or refused, and in
   await until(async () => await metric('bifold_command_queue_length') === 0, 'the metric')
 })
 
+t.test('commands are done also with a POSTGRES_URL that pg takes, and URL does not', async t => {
+  const settings = await stores(t)
+  const { username, password, pathname, hostname, port } = new URL(settings.POSTGRES_URL)
+  const { queue, outcome } = await gateway(t, { ...settings, POSTGRES_URL: `postgres://${username}:${password}@${pathname}?host=${hostname}&port=${port}` })
+  t.match(await outcome(await queue('POST', '/books', emma)), { status: 'succeeded' })
+})
+
 t.test('what is on the topic twice, or is no command, is passed over', async t => {
   const settings = await stores(t)
   const { queue, outcome, metric } = await gateway(t, settings)

@@ -4,7 +4,7 @@ import { Counter } from 'prom-client'
 import type { FastifyInstance } from 'fastify'
 import { Overloaded } from '@bifold/cqrs'
 import { consume, ensureTopic, kafkaAdminOf, kafkaOf } from '@bifold/kafka'
-import { dbOf, poolOf, type Db } from '@bifold/postgres'
+import { databaseOf, dbOf } from '@bifold/postgres'
 import { backgroundOf, drainOf, metricsOf } from '@bifold/service'
 import { makeSender } from './accept.ts'
 import { makeBacklog } from './backlog.ts'
@@ -70,6 +70,7 @@ export function makeQueue (app: FastifyInstance, { topic: events, queuedMax = qu
     await consume({
       kafka: kafkaOf(app),
       topic,
+      // Two gateways on one topic and different databases would share the work, and each find only its half done.
       groupId: `bifold-commands.${databaseOf(db)}.${topic}`,
       signal,
       log: app.log,
@@ -98,6 +99,3 @@ export function makeQueue (app: FastifyInstance, { topic: events, queuedMax = qu
     }
   }
 }
-
-// Two gateways on one topic and different databases would share the work, and each find only its half done.
-const databaseOf = (db: Db): string => new URL(poolOf(db).options.connectionString!).pathname.slice(1)

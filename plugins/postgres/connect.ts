@@ -19,6 +19,9 @@ const pools = new WeakMap<Db, pg.Pool>()
 /** The pool that the instance runs on. */
 export const poolOf = (db: Db): pg.Pool => pools.get(db)!
 
+/** The database that the instance is connected to, as pg reads it out of the URL, which may be a socket's, or leave it to the user's name. */
+export const databaseOf = (db: Db): string => new pg.Client({ connectionString: poolOf(db).options.connectionString! }).database!
+
 /** A Kysely instance over one connection, which somebody else opens and closes. */
 export function over (connection: { query (text: string, parameters: readonly unknown[]): Promise<unknown> }): Db {
   const pool = { connect: async () => ({ query: async (text: string, parameters: readonly unknown[]) => await connection.query(text, parameters), release () {} }) as never, end: async () => {}, options: {} }

@@ -8,7 +8,7 @@ import { connect, type Db } from './connect.ts'
 import { migrate } from './migrate.ts'
 
 export { arrays } from './arrays.ts'
-export { connect, over, poolOf, type Db } from './connect.ts'
+export { connect, databaseOf, over, poolOf, type Db } from './connect.ts'
 export type { RelayCheckpoint, RelayMode, Tables } from './tables.ts'
 export { migrate, publication } from './migrate.ts'
 export { isOutage } from './outage.ts'

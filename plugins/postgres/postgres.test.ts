@@ -8,7 +8,7 @@ import type { Module } from '@bifold/cqrs'
 import { stories } from '@bifold/cqrs/conformance'
 import { modules } from '@bifold/modules'
 import { stores } from '@bifold/test'
-import { connect, isOutage, migrate, poolOf, settledPosition, type Db } from './index.ts'
+import { connect, databaseOf, isOutage, migrate, poolOf, settledPosition, type Db } from './index.ts'
 import { migrations } from './migrations.ts'
 
 t.test('several apps may migrate at once; each step is done once', async t => {
@@ -135,4 +135,24 @@ t.test('an outage is told from a statement that failed', async t => {
   t.equal(isOutage(await errorOf(sql`select 1`.execute(away))), true)
   t.equal(isOutage(await errorOf(sql`select 1/0`.execute(db))), false)
   t.equal(isOutage(await errorOf(sql`select pg_terminate_backend(pg_backend_pid())`.execute(db))), true)
+})
+
+t.test('the database of a URL is the one that pg connects to, however it is written', async t => {
+  const { POSTGRES_URL } = await stores(t)
+  const here = connect(POSTGRES_URL, 1)
+  t.teardown(async () => await here.destroy())
+  t.same((await sql`select current_database() as database`.execute(here)).rows, [{ database: databaseOf(here) }])
+  for (const [url, database] of Object.entries({
+    'postgres://user:pw@host:5432/bifold?sslmode=disable': 'bifold',
+    'postgres://host/my%20books': 'my books',
+    '/var/run/postgresql bifold': 'bifold',
+    'socket:/var/run/postgresql?db=bifold': 'bifold',
+    'postgres://user@/bifold?host=/var/run/postgresql': 'bifold',
+    'postgres://user@%2Fvar%2Frun%2Fpostgresql/bifold': 'bifold',
+    'postgres://user@host': 'user'
+  })) {
+    const db = connect(url)
+    t.equal(databaseOf(db), database, url)
+    await db.destroy()
+  }
 })
