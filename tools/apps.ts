@@ -91,6 +91,7 @@ export function runApp (name: AppName, { env, log, label, main = `apps/${name}/m
 }
 
 const pollMs = 100
+const answerMs = 5000 // an app tells within 4 s what its workers say; one that hangs takes connections in, and never says anything
 
 /** An app answers, and says why it is not ready: it may need longer, or wait for somebody to do something. */
 export class NotReadyError extends Error {
@@ -104,7 +105,7 @@ export async function untilReady (name: string, url: string, timeoutMs: number, 
   while (Date.now() < end) {
     if (signal?.aborted === true) return
     try {
-      const response = await fetch(`${url}/health/ready`)
+      const response = await fetch(`${url}/health/ready`, { signal: AbortSignal.any([AbortSignal.timeout(answerMs), ...signal === undefined ? [] : [signal]]) })
       if (response.ok || standsBy) return
       const { checks } = await response.json() as { checks: Record<string, { ok: boolean, reason?: string }> }
       why = Object.entries(checks).filter(([, { ok }]) => !ok).map(([check, { reason }]) => `${check}: ${reason}`).join('; ')
