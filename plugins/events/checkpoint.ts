@@ -4,7 +4,7 @@ import { sql } from 'kysely'
 import type { FastifyBaseLogger } from 'fastify'
 import type { Admin } from 'kafkajs'
 import { hex } from '@bifold/cqrs'
-import { poolOf, settledPosition, type Db, type RelayCheckpoint, type RelayMode } from '@bifold/postgres'
+import { lastPosition, poolOf, settledPosition, type Db, type RelayCheckpoint, type RelayMode } from '@bifold/postgres'
 import { placeAfter, type Place } from './stream.ts'
 
 const everyMs = 5000 // what is read again of topic and log after a break; one small write
@@ -75,7 +75,7 @@ async function settledSoon (db: Db, signal: AbortSignal): Promise<number | undef
 /** Where the log stands now: what is committed from here on is new. */
 export async function placeNow (db: Db, mode: RelayMode): Promise<Place> {
   if (mode === 'wal') return await walPlace(db)
-  const { rows: [last] } = await sql<{ position: number }>`select coalesce(pg_sequence_last_value(pg_get_serial_sequence('events', 'position')::regclass), 0) as position`.execute(db)
+  const { rows: [last] } = await sql.raw<{ position: number }>(lastPosition).execute(db)
   return placeAfter(last!.position)
 }
 

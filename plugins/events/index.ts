@@ -16,7 +16,7 @@ export default fp<EventsOptions>(async (app, { url, mode, topic, lagMaxSeconds }
   let sentPosition = 0
   const relayed = new Counter({ name: 'bifold_relay_events_total', help: 'Events that Kafka confirmed', registers: [metricsOf(app)] })
   const waiting = new Gauge({ name: 'bifold_relay_waiting_events', help: 'Events that are read from the WAL and not yet in Kafka; bounded', registers: [metricsOf(app)] })
-  const measure = async () => await within(measureMs, measureLag(db, sentPosition))
+  const measure = async () => await within(measureMs, measureLag(db, topic, sentPosition))
   observeLag(app, measure)
   healthOf(app).add('lag', async () => {
     const { seconds } = await measure()
@@ -58,31 +58,26 @@ const countMax = 1_000_000 // a lag beyond is as bad, and would make counting a 
 
 function observeLag (app: FastifyInstance, measure: () => ReturnType<typeof measureLag>) {
   const registers = [metricsOf(app)]
-  const age = new Gauge({ name: 'bifold_relay_oldest_seconds', help: 'Age of the oldest event that is committed but not in Kafka; 0 if there is none', registers })
-  const slot = new Gauge({ name: 'bifold_relay_slot_lag_bytes', help: 'WAL that PostgreSQL keeps for the relay', registers })
-  // eslint-disable-next-line no-new
-  new Gauge({
-    name: 'bifold_relay_lag_events',
-    help: 'Events that are committed but not in Kafka (counted up to a million)',
+  let asked: ReturnType<typeof measureLag> | undefined
+  // All are collected at once, and share an answer: one that another sets while it is collected would tell what was asked the time before.
+  const once = async () => await (asked ??= measure().finally(() => { asked = undefined }))
+  const gauge = (name: string, help: string, figure: (lag: Awaited<ReturnType<typeof measureLag>>) => number) => new Gauge({
+    name,
+    help,
     registers,
-    async collect () {
-      try {
-        const { events, seconds, bytes } = await measure()
-        this.set(events)
-        age.set(seconds)
-        slot.set(bytes)
-      } catch {
-        for (const gauge of [this, age, slot]) gauge.set(NaN) // PostgreSQL is away: nobody knows
-      }
-    }
+    async collect () { this.set(await once().then(figure, () => NaN)) } // PostgreSQL is away: nobody knows
   })
+  gauge('bifold_relay_oldest_seconds', 'Age of the oldest event that is committed but not in Kafka; 0 if there is none', ({ seconds }) => seconds)
+  gauge('bifold_relay_slot_lag_bytes', 'WAL that PostgreSQL keeps for the relay', ({ bytes }) => bytes)
+  gauge('bifold_relay_lag_events', 'Events that are committed but not in Kafka (counted up to a million)', ({ events }) => events)
 }
 
 // Positions are given before the commit, so one that is committed late may be passed over here for milliseconds: the relay itself goes by the WAL.
-async function measureLag (db: Db, sentPosition: number) {
+// A standby has sent nothing: it goes by the checkpoint of the one at work, which is some seconds old.
+async function measureLag (db: Db, topic: string, sentPosition: number) {
   const { rows: [lag] } = await sql<{ events: number, seconds: number }>`
     select count(*) as events, coalesce(extract(epoch from now() - min(time)), 0)::float8 as seconds
-    from (select time from events where position > ${sentPosition} limit ${countMax}) as behind`.execute(db)
+    from (select time from events where position > greatest(${sentPosition}, (select position from relay_checkpoints where topic = ${topic})) limit ${countMax}) as behind`.execute(db)
   const { rows: [kept] } = await sql<{ bytes: number }>`
     select coalesce(max(pg_wal_lsn_diff(pg_current_wal_lsn(), confirmed_flush_lsn)), 0)::float8 as bytes from ${relaySlots}`.execute(db)
   return { events: lag!.events, seconds: Math.max(0, lag!.seconds), bytes: kept!.bytes }

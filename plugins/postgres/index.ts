@@ -14,7 +14,7 @@ export { migrate, publication } from './migrate.ts'
 export { isOutage } from './outage.ts'
 export { bounded } from './page.ts'
 export { messageOf, snapshotEvents, type EventLogSnapshot } from './snapshot.ts'
-export { settledPosition } from './settled.ts'
+export { lastPosition, settledPosition } from './settled.ts'
 export { transaction, type Decided } from './transaction.ts'
 
 export interface PostgresOptions { url: string, modules: readonly Module[], connectionsMax?: number }

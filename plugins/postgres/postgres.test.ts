@@ -34,6 +34,17 @@ t.test('Idempotency-Keys that were kept as text are kept as digests', async t =>
   t.same(rows, [{ digest: halfOf('a\\key'), fingerprint: halfOf('asked'), id, version: 7 }])
 })
 
+t.test('who may not read the last position is refused, and not told that there are no events', async t => {
+  const { POSTGRES_URL } = await stores(t)
+  const db = connect(POSTGRES_URL, 1)
+  t.teardown(async () => await db.destroy())
+  await migrate(db, modules)
+  await sql`set role pg_read_all_stats`.execute(db) // any role that has been given nothing here
+  const client = await poolOf(db).connect()
+  t.teardown(() => client.release())
+  await t.rejects(settledPosition(client), { code: '42501' })
+})
+
 t.test('a position is settled when no transaction that may have an earlier one is open; others are not waited for', async t => {
   const { POSTGRES_URL } = await stores(t)
   const db = connect(POSTGRES_URL, 5)

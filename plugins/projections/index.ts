@@ -146,7 +146,6 @@ function observeLag (app: FastifyInstance, { topic, projections, held, lagMaxSec
     if (seconds > lagMaxSeconds) throw new Error(`the oldest event has waited for ${Math.round(seconds)} s, longer than LAG_MAX_SECONDS ${lagMaxSeconds}`)
   })
   const registers = [metricsOf(app)]
-  const age = new Gauge({ name: 'bifold_projector_oldest_seconds', help: 'Age of the oldest event that is in Kafka but not projected; 0 if there is none', aggregator: 'max', registers })
   // eslint-disable-next-line no-new
   new Gauge({
     name: 'bifold_projector_waiting_events',
@@ -154,22 +153,18 @@ function observeLag (app: FastifyInstance, { topic, projections, held, lagMaxSec
     registers,
     collect () { this.set([...held.values()].reduce((all, { messages }) => all + messages, 0)) }
   })
-  // eslint-disable-next-line no-new
-  new Gauge({
-    name: 'bifold_projector_lag_events',
-    help: 'Events that are in Kafka but not projected, of the projection that is furthest behind',
+  let asked: ReturnType<typeof measure> | undefined
+  // Both are collected at once, and share an answer: one that the other sets while it is collected would tell what was asked the time before.
+  const once = async () => await (asked ??= measure().finally(() => { asked = undefined }))
+  const gauge = (name: string, help: string, figure: (lag: Awaited<ReturnType<typeof measure>>) => number) => new Gauge({
+    name,
+    help,
     aggregator: 'max', // each worker measures the lag of all
     registers,
-    async collect () {
-      try {
-        const { events, seconds } = await measure()
-        this.set(events)
-        age.set(seconds)
-      } catch {
-        for (const gauge of [this, age]) gauge.set(NaN) // Kafka or MongoDB is away: nobody knows
-      }
-    }
+    async collect () { this.set(await once().then(figure, () => NaN)) } // Kafka or MongoDB is away: nobody knows
   })
+  gauge('bifold_projector_oldest_seconds', 'Age of the oldest event that is in Kafka but not projected; 0 if there is none', ({ seconds }) => seconds)
+  gauge('bifold_projector_lag_events', 'Events that are in Kafka but not projected, of the projection that is furthest behind', ({ events }) => events)
 }
 
 async function measureLag (app: FastifyInstance, topic: string, projections: readonly AnyProjection[]): Promise<number> {
