@@ -1,6 +1,7 @@
 /** The whole path on real servers: written over HTTP, read over gRPC and HTTP, through restarts, exactly once and in order. */
 import t from 'tap'
 import { status, type ServiceError } from '@grpc/grpc-js'
+import { checkAlerts } from './alerts.ts'
 import { call, kafkaFor, pipeline, readTopic, until, type AppName, type Pipeline } from './pipeline.ts'
 import { modules } from '@bifold/modules'
 import { comparable, compare } from '@bifold/tools/compare'
@@ -45,6 +46,12 @@ t.test('a book is added, revised and withdrawn, and seen over gRPC and HTTP', as
   ])
   t.ok(line.apps.gateway.logs.some(({ reqId, msg }) => reqId === 'request-1' && msg === 'command committed'), "the request id is in the gateway's log")
   t.ok(line.apps.projector.logs.some(({ requestIds }) => (requestIds as string[] | undefined)?.includes('request-1')), "and in the projector's")
+
+  // Here, where all apps run and have something to tell.
+  await t.test('docs/alerts.yml asks for metrics that are served, one rule for each row of docs/operations.md', async t => {
+    t.match(await line.send('PATCH', `/books/${id}`, { price: 1 }), { status: 409, body: { code: 'BOOKS_WITHDRAWN' } })
+    await checkAlerts(t, line, 'BOOKS_WITHDRAWN')
+  })
 })
 
 t.test('each app restarted in the middle of the work: nothing lost, nothing twice, nothing out of order', async t => {
