@@ -1,6 +1,6 @@
 /** The books in the load: added, alone and in batches, revised and withdrawn. */
 import { randomUUID } from 'node:crypto'
-import { advance, chance, command, expect, goesOn, read, rest, send, type Client, type Reply } from './client.ts'
+import { advance, chance, command, expect, goesOn, inARow, read, rest, send, type Asked, type Client, type Reply } from './client.ts'
 
 export interface Book { readonly id: string, version: number, seen: number, withdrawn: boolean }
 
@@ -10,6 +10,8 @@ const coauthors = Array.from({ length: 20 }, (_, index) => `Author ${index}`) //
 const languages = ['eng', 'fas', 'ara', 'kor']
 const years = [1990, 2009] as const
 const recounted = 25 // so many of a hundred revisions change more than the price
+const inARowMax = 5 // revisions that wait in the queue together
+const withdrawnOfHundred = 10 // rows of them with a withdrawal at the end: whatever comes after it is refused
 const sharedBooks = 5 // that all clients revise: the group commit has them together
 
 /** One thing done with a book of the client's own, or with one of all. */
@@ -18,7 +20,7 @@ export async function keepBooks (self: Client, own: Book[]) {
   const dice = random.between(1, 100)
   if (dice <= 30 || own.length === 0) await (chance(self, self.batched) ? addBatch(self, own) : add(self, own))
   else if (dice <= 40 && shared.length > 0) await reviseShared(self, random.of(shared))
-  else if (dice <= 85) await revise(self, random.of(own))
+  else if (dice <= 85) await (chance(self, self.queued) ? reviseInARow : revise)(self, random.of(own))
   else if (dice <= 88) await withdraw(self, random.of(own))
   else await read(self, '/books', random.of(own))
   own.splice(0, own.length - booksMax)
@@ -81,11 +83,21 @@ async function addBatch (self: Client, own: Book[]) {
   record.unknown += books.length
 }
 
+// The same price by chance is no event; it happens once in a thousand million.
+const changes = (self: Client) => ({ ...priced(self), ...chance(self, recounted) ? counted(self) : {} })
+
 async function revise (self: Client, book: Book) {
-  // The same price by chance is no event; it happens once in a thousand million.
-  const changes = { ...priced(self), ...chance(self, recounted) ? counted(self) : {} }
-  const answer = await command(self, 'revise', `/${book.id}`, changes, whyRefused(book))
+  const answer = await command(self, 'revise', `/${book.id}`, changes(self), whyRefused(book))
   if (answer !== undefined) advance(self, book, answer)
+}
+
+async function reviseInARow (self: Client, book: Book) {
+  const [path, refusals] = [`/${book.id}`, whyRefused(book)]
+  const revisions = Array.from({ length: self.random.between(2, inARowMax) }, (): Asked => ({ kind: 'revise', path, body: changes(self), refusals }))
+  const withdrawal: Asked[] = chance(self, withdrawnOfHundred) ? [{ kind: 'withdraw', path, refusals }] : []
+  const answers = await inARow(self, [...revisions, ...withdrawal])
+  for (const answer of answers) if (answer !== undefined) advance(self, book, answer)
+  if (withdrawal.length > 0 && answers.at(-1) !== undefined) book.withdrawn = true
 }
 
 async function reviseShared (self: Client, book: Book) {

@@ -31,6 +31,11 @@ export const bugs: Readonly<Record<string, Bug>> = {
     right: '  const executed = await executor.executeAll(requests, order)',
     wrong: '  await outcomes.keep(own, Number(messages.at(-1)!.offset) + 1)\n  const executed = await executor.executeAll(requests, order)'
   },
+  'queue-out-of-order': {
+    file: 'plugins/commands/dequeue.ts',
+    right: 'executor.executeAll(requests, order)',
+    wrong: 'executor.executeAll(requests.toReversed(), order)'
+  },
   'process-done-first': {
     file: 'plugins/commands/processes.ts',
     right: '    const [outcome] = await executor.executeAll(',

@@ -12,6 +12,7 @@ import { halfDone, lentTooOften, wrongRecalls, type Event } from './lending-chec
 import type { Record } from './load.ts'
 import type { Settled } from './settle.ts'
 import { readTopic, type Message } from './topic.ts'
+import { doneTooSoon, type Succeeded } from './queue-check.ts'
 import { views } from './views.ts'
 import { unwatched, type Watched } from './watchers.ts'
 
@@ -33,6 +34,7 @@ export async function check (env: Stores, record: Record, settled: Settled, quer
     const { rows } = await sql<Event>`select aggregate_id as id, version, type, coalesce(value->'event', value->'data') as data from events order by position`.execute(db)
     const messages = await readTopic(env.KAFKA_BROKERS, env.EVENTS_TOPIC)
     return [
+    const { rows: succeeded } = await sql<Succeeded>`select id, aggregate_id, version from queued_commands where aggregate_id is not null`.execute(db)
       finding('away: what did not recover', settled.unsettled === undefined ? [] : [settled.unsettled]),
       finding('lost: answered, but not in PostgreSQL', lostAnswers(record, rows)),
       finding('lost: in PostgreSQL, but not on the topic', missing(rows, messages)),
@@ -47,6 +49,7 @@ export async function check (env: Stores, record: Record, settled: Settled, quer
       finding('reordered: on the topic', reordered(messages)),
       finding('reordered: for a watcher', watched.reordered),
       finding('reordered, or wrong: for a client', record.wrong),
+      finding('reordered: in the queue of commands', doneTooSoon(record.queued, succeeded)),
       finding('differing: counters from PostgreSQL', miscounted(rows, await mongo.db().collection<Count>('counts').find({}).toArray())),
       finding('unanswered: commands, when all was well', Array.from({ length: record.unknown }, () => 'no answer within a minute')),
       finding('unanswered: reads, when all was well', await unanswered(queries, record)),
@@ -146,7 +149,7 @@ export function verdictTable ({ seed, seconds, brokers, chaos, record, watched, 
     ['seed, seconds, brokers', `${seed}, ${seconds}, ${brokers}`],
     ['kills, pauses', `${chaos.kills}, ${chaos.pauses}`],
     ['commands answered, refused, unknown', `${record.answered.length}, ${record.refused}, ${record.unknown}`],
-    ['of these through the queue', String(record.queued)],
+    ['of these through the queue', String(record.queued.length)],
     ['of these in batches', String(record.batched)],
     ['of these of members and loans', String(record.answered.filter(({ kind }) => kinds[kind].of !== '/books').length)],
     ['reads', String(record.reads)],

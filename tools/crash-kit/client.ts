@@ -36,6 +36,11 @@ export interface Client extends LoadOptions {
 /** What a command may be refused for, and what for it must be, as its client knows. */
 export interface Refusals { readonly must?: readonly string[], readonly may?: readonly string[] }
 
+/** A command, and what is known of it beforehand. */
+export interface Asked { readonly kind: Kind, readonly path: string, readonly body?: object | undefined, readonly refusals?: Refusals | undefined }
+
+export interface Done { readonly id: string, readonly version: number }
+
 export interface Reply { readonly status: number, readonly body: { id: string, version: number, code?: string, command?: string } }
 
 interface Outcome { readonly status?: 'queued' | 'succeeded' | 'refused', readonly result?: Reply['body'], readonly problem?: Reply['body'] & { status: number } }
@@ -62,39 +67,59 @@ export const goesOn = ({ stopping }: Client): boolean => stopping.at === 0 || Da
 
 export const rest = async ({ random }: Client) => await setTimeout(random.between(...againMs))
 
-/** Sends a command with its key until it is answered for good, and records what it did; undefined if it was refused. */
-export async function command (self: Client, kind: Kind, path: string, body?: object, { must = [], may = [] }: Refusals = {}): Promise<{ id: string, version: number } | undefined> {
+/** Sends a command until it is answered for good, and records what it did; undefined if it was refused. */
+export async function command (self: Client, kind: Kind, path: string, body?: object, refusals?: Refusals): Promise<Done | undefined> {
+  const asked = { kind, path, body, refusals }
+  return await conclude(self, asked, await ask(self, asked, chance(self, self.queued)))
+}
+
+/** Sends commands through the queue, each when the one before is accepted, and asks only then what became of them: several of them wait there together. */
+export async function inARow (self: Client, commands: readonly Asked[]): Promise<(Done | undefined)[]> {
+  const replies: (Reply | undefined)[] = []
+  for (const asked of commands) replies.push(await ask(self, asked, true))
+  const done: (Done | undefined)[] = []
+  for (const [index, asked] of commands.entries()) done.push(await conclude(self, asked, replies[index]))
+  return done
+}
+
+/** Sends a command with its key until it is answered, or accepted into the queue. */
+async function ask (self: Client, { kind, path, body }: Asked, queued: boolean): Promise<Reply | undefined> {
   const { record } = self
   const { method, of } = kinds[kind]
-  const headers = { 'idempotency-key': randomUUID(), ...chance(self, self.queued) ? { prefer: 'respond-async' } : {}, ...body === undefined ? {} : { 'content-type': 'application/json' } }
+  const headers = { 'idempotency-key': randomUUID(), ...queued ? { prefer: 'respond-async' } : {}, ...body === undefined ? {} : { 'content-type': 'application/json' } }
+  const after = record.queued.length
   while (goesOn(self)) {
-    try {
-      const sent = await send(self, 'gateways', method, `${of}${path}`, headers, body) as Reply
-      if (sent.status === 202) record.queued++
-      const { status, body: answer } = sent.status === 202 ? await outcome(self, sent.body.command!) : sent
-      if (status < 300) {
-        const { id, version } = answer
-        expect(self, must.length === 0, `${kind} ${id} was done, and is to be refused with ${must.join(' or ')}`)
-        record.answered.push({ kind, id, version, data: body ?? {} })
-        return { id, version }
-      }
-      if (status < 500) {
-        record.refused++
-        expect(self, [...must, ...may].includes(answer.code!), `${kind}: ${status} ${JSON.stringify(answer)}`)
-        return undefined
-      }
-      if (status !== 503) record.wrong.push(`${kind}: ${status} ${JSON.stringify(answer)}`)
-    } catch {
-      // Nobody answered: the gateway is down or paused, or was killed before it could.
-    }
+    // Nobody answers if the gateway is down or paused, or was killed before it could.
+    const reply = await send(self, 'gateways', method, `${of}${path}`, headers, body).catch(() => undefined) as Reply | undefined
+    if (reply?.status === 202) record.queued.push({ id: reply.body.command!, after })
+    if (reply !== undefined && reply.status < 500) return reply
+    if (reply !== undefined && reply.status !== 503) record.wrong.push(`${kind}: ${reply.status} ${JSON.stringify(reply.body)}`)
     await rest(self)
   }
-  record.unknown++
+  return undefined
+}
+
+/** Records what a command did that was answered, or accepted: then its outcome is asked for first. */
+async function conclude (self: Client, { kind, body = {}, refusals: { must = [], may = [] } = {} }: Asked, sent: Reply | undefined): Promise<Done | undefined> {
+  const { record } = self
+  const reply = sent?.status === 202 ? await outcome(self, sent.body.command!) : sent
+  if (reply === undefined) {
+    record.unknown++
+    return undefined
+  }
+  if (reply.status < 300) {
+    const { id, version } = reply.body
+    expect(self, must.length === 0, `${kind} ${id} was done, and is to be refused with ${must.join(' or ')}`)
+    record.answered.push({ kind, id, version, data: body })
+    return { id, version }
+  }
+  record.refused++
+  expect(self, [...must, ...may].includes(reply.body.code!), `${kind}: ${reply.status} ${JSON.stringify(reply.body)}`)
   return undefined
 }
 
 /** Asks what became of a command in the queue, until it is done: as if it had been answered itself. */
-async function outcome (self: Client, id: string): Promise<Reply> {
+async function outcome (self: Client, id: string): Promise<Reply | undefined> {
   while (goesOn(self)) {
     const reply = await send(self, 'gateways', 'GET', `/commands/${id}`, { prefer: 'wait=2' }).catch(() => undefined) // nobody answered, as above
     const { status, result, problem } = (reply?.body ?? {}) as Outcome
@@ -103,7 +128,7 @@ async function outcome (self: Client, id: string): Promise<Reply> {
     if (reply?.status === 404) return reply as Reply // it was accepted, and is not known: wrong, as any refusal for no reason
     await rest(self)
   }
-  throw new Error(`the command ${id} is not done`)
+  return undefined
 }
 
 /** Reads something, of one read model always: it may be late, and not go back. */

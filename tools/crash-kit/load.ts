@@ -41,14 +41,22 @@ export interface Seen {
 /** A command that was answered with what it did; its event is to hold these data. */
 export interface Answered { readonly kind: Kind, readonly id: string, readonly version: number, readonly data: object }
 
+/** A command that was accepted into the queue. */
+export interface Accepted {
+  /** By which its outcome is asked for. */
+  readonly id: string
+  /** How many had been accepted before it was first sent: those on its aggregate are done before it. */
+  readonly after: number
+}
+
 export interface Record {
   readonly answered: Answered[]
   /** Commands that were refused for a reason, such as a book that is withdrawn. */
   refused: number
   /** Commands whose answer nobody waited for any more: done or not, both are right. */
   unknown: number
-  /** Commands that were accepted into the queue. */
-  queued: number
+  /** Commands that were accepted into the queue, in the order in which that was answered. */
+  readonly queued: Accepted[]
   /** Commands that were lines of a batch. */
   batched: number
   reads: number
@@ -62,7 +70,7 @@ export interface Load {
 }
 
 export function startLoad (options: LoadOptions): Load {
-  const record: Record = { answered: [], refused: 0, unknown: 0, queued: 0, batched: 0, reads: 0, wrong: [] }
+  const record: Record = { answered: [], refused: 0, unknown: 0, queued: [], batched: 0, reads: 0, wrong: [] }
   const shared: Book[] = []
   const out = new Set<Book>()
   const { keepAliveMs } = options
