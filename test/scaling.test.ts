@@ -19,7 +19,6 @@ const takeOverMaxMs = 8000 // a lease that is not given back lasts 6 s
 
 const of = ({ instances }: Fleet, app: AppName): Instance[] => instances.filter(one => one.app === app)
 const isReady = async ({ url }: Instance) => (await fetch(`${url}/health/ready`)).ok
-const portOf = ({ url }: Instance) => Number(new URL(url).port)
 
 /** A figure of a process, all its labels together. */
 async function figure ({ url }: Instance, name: string): Promise<number> {
@@ -89,6 +88,6 @@ t.test('resized, and killed, under load', async t => {
   t.same(failed().grpc, [])
   t.comment(`${seen.length} requests over HTTP, ${failed().http.length} of them cut off, and ${calls.answered} calls over gRPC`)
   t.ok(record.answered.length > 1000 && calls.answered > 1000, 'there was load')
-  const settled = await untilSettled({ all: fleet.instances.filter(({ app }) => app !== 'relay').map(portOf), RELAY_PORT: portOf((await relays(fleet)).working), PROJECTOR_PORT: portOf(of(fleet, 'projector')[0]!) }, Date.now(), () => {})
+  const settled = await untilSettled({ processes: fleet.instances }, Date.now(), () => {})
   for (const { what, count, first } of await check(settings, record, settled, query)) t.equal(count, 0, `${what}${first.map(one => `; ${one}`).join('')}`)
 })

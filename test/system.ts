@@ -75,20 +75,10 @@ export async function system (t: Test, settings: Settings, counts: Counts = {}):
       return { seen, stop }
     },
     async verdict (t, record) {
-      const port = ({ url }: Member) => Number(new URL(url).port)
-      const [relay, ...standbys] = await working(of('relay'))
-      const settled = await untilSettled({ all: members.filter(member => !standbys.includes(member)).map(port), RELAY_PORT: port(relay!), PROJECTOR_PORT: port(of('projector')[0]!) }, Date.now(), () => {})
+      const settled = await untilSettled({ processes: members }, Date.now(), () => {})
       for (const { what, count, first } of await check(settings, record, settled, of('query')[0]!.url)) t.equal(count, 0, `${what}${first.map(one => `; ${one}`).join('')}`)
     }
   }
-}
-
-/** The relay at work first, then those that stand by. */
-async function working (relays: readonly Member[]): Promise<Member[]> {
-  return await until(async () => {
-    const ready = await Promise.all(relays.map(async ({ url }) => (await fetch(`${url}/health/ready`)).ok))
-    return ready.includes(true) && relays.toSorted((a, b) => Number(ready[relays.indexOf(b)]) - Number(ready[relays.indexOf(a)]))
-  }, 'a relay to be at work')
 }
 
 async function member (t: Test, app: AppName, settings: Settings): Promise<Member> {

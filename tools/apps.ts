@@ -31,8 +31,8 @@ function nursery (mb: number): string[] {
 }
 
 export interface RunningApp {
-  /** As SIGKILL, for tests; it is started again. */
-  kill (): void
+  /** As SIGKILL, or with another signal, for tests; when it has ended, it is started again. */
+  kill (signal?: NodeJS.Signals): void
   stop (): Promise<void>
 }
 
@@ -47,12 +47,14 @@ export interface RunAppOptions {
   readonly main?: string | undefined
   /** What it is to listen on, in the place of ports (plugins/service/sharing.ts). */
   readonly sockets?: Sockets | undefined
+  /** The longest pause before it is started again. */
+  readonly pauseMsMax?: number | undefined
   /** Told in words what happens. */
   readonly say: (sentence: string) => void
 }
 
 /** Keeps one app running until it is stopped. */
-export function runApp (name: AppName, { env, log, label, main = `apps/${name}/main.ts`, sockets = {}, say }: RunAppOptions): RunningApp {
+export function runApp (name: AppName, { env, log, label, main = `apps/${name}/main.ts`, sockets = {}, pauseMsMax, say }: RunAppOptions): RunningApp {
   mkdirSync(dirname(log), { recursive: true })
   const stopping = new AbortController()
   const { env: named, fds } = handed(sockets)
@@ -77,9 +79,9 @@ export function runApp (name: AppName, { env, log, label, main = `apps/${name}/m
     if (stopping.signal.aborted) return
     say(`${label} ended (${signal ?? `exit code ${exitCode}`}) and is started again; its log is ${log}`)
   }
-  const done = keepRunning(once, stopping.signal)
+  const done = keepRunning(once, stopping.signal, pauseMsMax)
   return {
-    kill () { child?.kill('SIGKILL') },
+    kill (signal = 'SIGKILL') { child?.kill(signal) },
     async stop () {
       stopping.abort()
       child?.kill('SIGTERM')

@@ -8,16 +8,16 @@ import { addressOf, ownPorts, type Ports } from './ports.ts'
 export type Counts = Readonly<Record<AppName, number>>
 
 /** One process of an app, with the address at which it alone tells how it is. */
-export interface Instance { readonly app: AppName, readonly number: number, readonly url: string, kill (): void }
+export interface Instance { readonly app: AppName, readonly number: number, readonly url: string, kill (signal?: NodeJS.Signals): void }
 
 export interface Fleet {
   readonly instances: readonly Instance[]
   /**
-   * Starts and stops processes until there are so many; resolves when those that were started are ready. One call at a time.
+   * Starts and stops processes until there are so many; resolves when those that were started are ready, or, with `ready` false, run. One call at a time.
    *
    * @throws NotReadyError if all of them answer, but some are not ready in time; they run on
    */
-  resize (counts: Partial<Counts>): Promise<void>
+  resize (counts: Partial<Counts>, options?: { ready?: boolean }): Promise<void>
   stop (): Promise<void>
 }
 
@@ -32,6 +32,8 @@ export interface FleetOptions {
   readonly mains?: Partial<Record<AppName, string>>
   /** How long a process may take to be ready before its reason is told. */
   readonly readyMs?: number
+  /** The longest pause before a process that has ended is started again. */
+  readonly pauseMsMax?: number
 }
 
 export const instancesMax = 16 // of an app: each gateway takes some 10 of the 200 connections that the local PostgreSQL has
@@ -40,7 +42,7 @@ const defaultReadyMs = 60_000 // a first start migrates and joins the group: som
 const portOf = { gateway: 'GATEWAY_PORT', relay: 'RELAY_PORT', projector: 'PROJECTOR_PORT', query: 'QUERY_HTTP_PORT' } as const
 
 /** Opens the addresses of those that have clients: they are held, whatever becomes of the processes behind them. */
-export async function openFleet ({ host, ports, env, logFolder, say, mains = {}, readyMs = defaultReadyMs }: FleetOptions): Promise<Fleet> {
+export async function openFleet ({ host, ports, env, logFolder, say, mains = {}, readyMs = defaultReadyMs, pauseMsMax }: FleetOptions): Promise<Fleet> {
   const sockets: Partial<Record<AppName, Sockets>> = {
     gateway: await hold(host, { http: ports.GATEWAY_PORT }),
     query: await hold(host, { http: ports.QUERY_HTTP_PORT, grpc: ports.QUERY_GRPC_PORT })
@@ -55,10 +57,10 @@ export async function openFleet ({ host, ports, env, logFolder, say, mains = {},
     if (stopping.signal.aborted) throw new Error('everything is being stopped')
     const label = number === 1 ? app : `${app} ${number}`
     const settings = { ...env, ...Object.fromEntries(Object.entries(ports).map(([name, port]) => [name, String(port)])), [shared === undefined ? portOf[app] : 'OWN_PORT']: String(own) }
-    const { kill, stop } = runApp(app, { env: settings, log: `${logFolder}/${label.replace(' ', '-')}.log`, label, main: mains[app], sockets: shared, say })
+    const { kill, stop } = runApp(app, { env: settings, log: `${logFolder}/${label.replace(' ', '-')}.log`, label, main: mains[app], sockets: shared, pauseMsMax, say })
     return { app, number, url: `http://${addressOf(host, own)}`, kill, stop }
   }
-  const resize = async (counts: Partial<Counts>) => {
+  const resize = async (counts: Partial<Counts>, { ready = true } = {}) => {
     const wanted = (app: AppName) => counts[app] ?? running.filter(one => one.app === app).length
     const surplus = running.filter(({ app, number }) => number > wanted(app))
     running = running.filter(one => !surplus.includes(one))
@@ -70,11 +72,11 @@ export async function openFleet ({ host, ports, env, logFolder, say, mains = {},
         started.push(running.at(-1)!)
       }
     }
-    await Promise.race([Promise.all([stopped, untilWell(started, running.filter(({ app }) => app === 'relay'), readyMs)]), aborted(stopping.signal)])
+    await Promise.race([Promise.all([stopped, ...ready ? [untilWell(started, running.filter(({ app }) => app === 'relay'), readyMs)] : []]), aborted(stopping.signal)])
   }
   return {
     get instances () { return running },
-    resize: async counts => await (working = working.catch(() => {}).then(async () => await resize(counts))),
+    resize: async (counts, options) => await (working = working.catch(() => {}).then(async () => await resize(counts, options))),
     async stop () {
       stopping.abort()
       for (const shared of Object.values(sockets)) closeAll(shared)

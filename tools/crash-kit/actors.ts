@@ -1,11 +1,8 @@
-/** Everything that can crash: the four apps and the servers, each to be killed, paused and brought back. */
-import { createWriteStream } from 'node:fs'
+/** Everything that can crash: the processes of the apps and the servers, each to be killed, paused and brought back. */
 import { setTimeout } from 'node:timers/promises'
 import { execa } from 'execa'
 import { status, up } from '@bifold/stack'
-import { appNames, nodeFlags, type AppName } from '../apps.ts'
-
-export type Ports = Readonly<Record<'GATEWAY_PORT' | 'QUERY_HTTP_PORT' | 'QUERY_GRPC_PORT' | 'PROJECTOR_PORT' | 'PROJECTOR_2_PORT' | 'RELAY_PORT', number>>
+import type { Fleet, Instance } from '../fleet.ts'
 
 export interface Actor {
   readonly name: string
@@ -24,42 +21,32 @@ export interface Actors {
   readonly servers: readonly Actor[]
   /** Everything runs, and nothing is paused. */
   heal (): Promise<void>
-  stop (): Promise<void>
 }
 
-export interface ActorsOptions { readonly dir: string, readonly apps: string, readonly env: Readonly<Record<string, string>>, readonly ports: Ports }
-
-/** Beside the data, which are removed. */
-export const logsOf = (dir: string): string => `${dir}/apps-logs`
-
-const againMs = 300 // as a supervisor that wastes no time
-const stopMs = 20_000 // an app closes itself within 15 s
-
-export async function startActors ({ dir, apps, env, ports }: ActorsOptions): Promise<Actors> {
-  const settings = { ...env, ...Object.fromEntries(Object.entries(ports).map(([name, port]) => [name, String(port)])), LOG_LEVEL: 'warn' }
-  const running = [
-    ...appNames.map(name => startApp(name, name, { folder: apps, dir, env: settings })),
-    // Two that share the partitions, and may both believe that they own one.
-    startApp('projector-2', 'projector', { folder: apps, dir, env: { ...settings, PROJECTOR_PORT: String(ports.PROJECTOR_2_PORT) } })
-  ]
+/** Of the apps in a fleet, which is not resized any more, and of the servers of the stack in a folder. */
+export async function actorsOf ({ instances }: Fleet, dir: string): Promise<Actors> {
+  const apps = instances.toSorted((one, other) => one.number - other.number).map(actor)
   // One at a time: `up` starts whatever is down, also what another revival is just bringing up.
   let reviving = Promise.resolve()
   const revive = async () => await (reviving = reviving.then(async () => { await up({ dir, ports: 'free', renderer: 'silent', environment: {} }) }))
   const servers = (await status({ dir })).flatMap(({ processes }) => processes.map(({ name }) => name)).map(name => server(name, dir, revive))
-  const all = [...running.map(({ actor }) => actor), ...servers.map(({ actor }) => actor)]
+  // A gateway has partitions of the queue, which nobody takes over if it is the only one.
+  const holding = apps.some(({ name }) => name === 'gateway 2') ? /^(gateway|relay|projector) / : /^(relay|projector) /
   return {
-    all,
+    all: [...apps, ...servers.map(({ actor }) => actor)],
     servers: servers.map(({ actor }) => actor),
-    holders: all.filter(({ name }) => /^(relay|projector)/.test(name)),
+    holders: apps.filter(({ name }) => holding.test(name)),
     async heal () {
-      for (const { signal } of running) signal('SIGCONT')
+      for (const one of instances) one.kill('SIGCONT')
       for (const { signal } of servers) await signal('SIGCONT')
       await revive()
-    },
-    async stop () {
-      await Promise.all(running.map(async ({ stop }) => await stop()))
     }
   }
+}
+
+function actor ({ app, number, kill }: Instance): Actor {
+  const signal = async (signal: NodeJS.Signals) => kill(signal)
+  return { name: `${app} ${number}`, kill: killed(signal), pause: paused(signal), async revive () {} }
 }
 
 function server (name: string, dir: string, revive: () => Promise<void>) {
@@ -78,34 +65,6 @@ function send (pid: number, signal: NodeJS.Signals) {
     process.kill(pid, signal)
   } catch {
     // It has ended by itself.
-  }
-}
-
-function startApp (name: string, app: AppName, { folder, dir, env }: { folder: string, dir: string, env: Record<string, string> }) {
-  const log = createWriteStream(`${logsOf(dir)}/${name}.log`, { flags: 'a' })
-  let kill = (_: NodeJS.Signals) => {}
-  const stopping = new AbortController()
-  const ended = (async () => {
-    while (!stopping.signal.aborted) {
-      const child = execa(process.execPath, [...nodeFlags(app), app === 'projector' ? 'tools/crash-kit/projector.ts' : `apps/${app}/main.ts`], { cwd: folder, env, stdin: 'ignore', buffer: false, reject: false, forceKillAfterDelay: stopMs })
-      kill = signal => { child.kill(signal) }
-      child.stdout.pipe(log, { end: false })
-      child.stderr.pipe(log, { end: false })
-      await child
-      if (!stopping.signal.aborted) await setTimeout(againMs)
-    }
-  })()
-  const signal = (signal: NodeJS.Signals) => kill(signal)
-  return {
-    signal,
-    actor: { name, kill: killed(async one => signal(one)), pause: paused(async one => signal(one)), revive: async () => {} } satisfies Actor,
-    async stop () {
-      stopping.abort()
-      signal('SIGCONT')
-      signal('SIGTERM')
-      await ended
-      log.end()
-    }
   }
 }
 

@@ -21,7 +21,7 @@ const blowsMax = 3 // in full work, before the next storm
 const pauseMs = [200, 15_000] as const // up to beyond every lease
 const downMs = [0, 3000] as const // a server that was killed stays down for so long
 const stormStrokes = [4, 8] as const // strokes on anything, before the next blows
-const zombieMs = [8000, 13_000] as const // beyond a projector's session and the relay's lease of 6 s: another does its work, and it does not know
+const zombieMs = [8000, 13_000] as const // beyond a consumer's session and the relay's lease of 6 s: another does its work, and it does not know
 const steadyMs = 500 // in which work piles up before it
 const readyMs = 40_000 // a projector that was killed gets its partitions back after its session of 6 s; all is slower under full load
 

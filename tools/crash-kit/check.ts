@@ -5,14 +5,16 @@ import { request } from 'undici'
 import { modules } from '@bifold/modules'
 import { connect as connectMongo } from '@bifold/mongo'
 import { connect as connectPostgres, type Db } from '@bifold/postgres'
+import { appNames } from '../apps.ts'
 import { comparable, compare, compareRows, type ReadSide } from '../compare.ts'
+import type { Counts } from '../fleet.ts'
 import type { Told } from './chaos.ts'
 import { kinds } from './client.ts'
 import { halfDone, lentTooOften, wrongRecalls, type Event } from './lending-check.ts'
 import type { Record } from './load.ts'
+import { doneTooSoon, type Succeeded } from './queue-check.ts'
 import type { Settled } from './settle.ts'
 import { readTopic, type Message } from './topic.ts'
-import { doneTooSoon, type Succeeded } from './queue-check.ts'
 import { views } from './views.ts'
 import { unwatched, type Watched } from './watchers.ts'
 
@@ -32,9 +34,9 @@ export async function check (env: Stores, record: Record, settled: Settled, quer
   const mongo = connectMongo(env.MONGO_URL, 1)
   try {
     const { rows } = await sql<Event>`select aggregate_id as id, version, type, coalesce(value->'event', value->'data') as data from events order by position`.execute(db)
+    const { rows: succeeded } = await sql<Succeeded>`select id, aggregate_id, version from queued_commands where aggregate_id is not null`.execute(db)
     const messages = await readTopic(env.KAFKA_BROKERS, env.EVENTS_TOPIC)
     return [
-    const { rows: succeeded } = await sql<Succeeded>`select id, aggregate_id, version from queued_commands where aggregate_id is not null`.execute(db)
       finding('away: what did not recover', settled.unsettled === undefined ? [] : [settled.unsettled]),
       finding('lost: answered, but not in PostgreSQL', lostAnswers(record, rows)),
       finding('lost: in PostgreSQL, but not on the topic', missing(rows, messages)),
@@ -47,9 +49,9 @@ export async function check (env: Stores, record: Record, settled: Settled, quer
       finding('doubled: for a watcher', watched.doubled),
       finding('doubled: books that are out twice, loans beyond five', lentTooOften(rows)),
       finding('reordered: on the topic', reordered(messages)),
+      finding('reordered: in the queue of commands', doneTooSoon(record.queued, succeeded)),
       finding('reordered: for a watcher', watched.reordered),
       finding('reordered, or wrong: for a client', record.wrong),
-      finding('reordered: in the queue of commands', doneTooSoon(record.queued, succeeded)),
       finding('differing: counters from PostgreSQL', miscounted(rows, await mongo.db().collection<Count>('counts').find({}).toArray())),
       finding('unanswered: commands, when all was well', Array.from({ length: record.unknown }, () => 'no answer within a minute')),
       finding('unanswered: reads, when all was well', await unanswered(queries, record)),
@@ -141,12 +143,13 @@ function reordered (messages: readonly Message[]): string[] {
   return broken
 }
 
-export interface Outcome { readonly seed: number, readonly seconds: number, readonly brokers: number, readonly chaos: Told, readonly record: Record, readonly watched: Watched, readonly settled: Settled, readonly verdict: readonly Finding[] }
+export interface Outcome { readonly seed: number, readonly seconds: number, readonly brokers: number, readonly counts: Counts, readonly chaos: Told, readonly record: Record, readonly watched: Watched, readonly settled: Settled, readonly verdict: readonly Finding[] }
 
 /** The outcome as a table. */
-export function verdictTable ({ seed, seconds, brokers, chaos, record, watched, settled, verdict }: Outcome): string {
+export function verdictTable ({ seed, seconds, brokers, counts, chaos, record, watched, settled, verdict }: Outcome): string {
   const rows: [string, string][] = [
     ['seed, seconds, brokers', `${seed}, ${seconds}, ${brokers}`],
+    ['gateways, relays, projectors, queries', appNames.map(app => counts[app]).join(', ')],
     ['kills, pauses', `${chaos.kills}, ${chaos.pauses}`],
     ['commands answered, refused, unknown', `${record.answered.length}, ${record.refused}, ${record.unknown}`],
     ['of these through the queue', String(record.queued.length)],
