@@ -33,6 +33,7 @@ export interface Queue {
 
 export interface Queued { readonly executor: Executor, readonly commands: ReadonlyMap<string, Queueable>, readonly tokenSecret: string, readonly count: (request: Request, outcome: Outcome) => void }
 
+const fetchWaitMs = 200 // who waits in the queue can wait so long, should its partition be resumed while nothing comes in for others; every gateway asks Kafka all day, whether anybody uses the queue or not
 const queuedMaxDefault = 50_000 // some seconds of work; with bodies of 1 KB, 50 MB in Kafka
 
 export function makeQueue (app: FastifyInstance, { topic: events, queuedMax = queuedMaxDefault }: QueueOptions, { executor, commands, tokenSecret, count }: Queued): Queue {
@@ -70,6 +71,7 @@ export function makeQueue (app: FastifyInstance, { topic: events, queuedMax = qu
     await consume({
       kafka: kafkaOf(app),
       topic,
+      fetchWaitMs,
       // Two gateways on one topic and different databases would share the work, and each find only its half done.
       groupId: `bifold-commands.${databaseOf(db)}.${topic}`,
       signal,

@@ -8,10 +8,11 @@ export interface ConsumeOptions extends LanesOptions {
   readonly kafka: Kafka
   /** Kafka's name for those who share the partitions. */
   readonly groupId: string
+  /** How long Kafka may hold a fetch for which it has nothing. A partition that is resumed misses the fetch in flight, and may have to wait for so long; and so often Kafka is asked when nothing happens. */
+  readonly fetchWaitMs: number
   readonly signal: AbortSignal
 }
 
-const fetchWaitMs = 20 // a partition that is resumed misses the fetch in flight: a longer wait would be its latency
 const fetchBytesMax = 256 * 1024 // of one partition: some 400 events; decoded they take ten times the room, and six partitions are read at once
 const sessionMs = 6000 // Kafka's least: a consumer that was killed loses its partitions after this time
 const heartbeatMs = 2000 // several in a session
@@ -22,7 +23,7 @@ const failed = new Set<Member>()
 
 /** Consumes until the signal; rejects when anything fails, and is then to be called again. */
 export async function consume (options: ConsumeOptions, ready: () => void): Promise<void> {
-  const { kafka, topic, groupId, signal } = options
+  const { kafka, topic, groupId, fetchWaitMs, signal } = options
   const before = [...failed].filter(member => member.groupId === groupId)
   if (before.length > 0) await leave(kafka, before)
   for (const member of before) failed.delete(member)

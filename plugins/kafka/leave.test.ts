@@ -44,7 +44,7 @@ t.test('who begins again after it was cut off takes the place of the one before'
   let reachable = true
   const kafka = connect(settings.KAFKA_BROKERS, { warn () {}, debug () {} } as never, () => reachable)
   const ending = new AbortController()
-  const options = { kafka, topic, groupId: topic, signal: ending.signal, open: async () => [{ next: 0, work: async () => {} }], log: { warn () {} } as never, holding () {} }
+  const options = { kafka, topic, groupId: topic, fetchWaitMs: 20, signal: ending.signal, open: async () => [{ next: 0, work: async () => {} }], log: { warn () {} } as never, holding () {} }
   const begin = async () => {
     const ready = Promise.withResolvers<void>()
     const consumed = consume(options, ready.resolve)

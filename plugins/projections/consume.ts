@@ -30,8 +30,10 @@ export interface ConsumeOptions {
   readonly holding: (partition: number, held: Held | undefined) => void
 }
 
+const fetchWaitMs = 20 // what a reader may have to wait for, when a partition is resumed
+
 /** Consumes until the signal; rejects when anything fails, and is then to be called again. */
 export async function consume (options: ConsumeOptions, ready: () => void): Promise<void> {
   const all = { ...options, turns: makeTurns(options.projections) }
-  await consumeTopic({ ...all, open: async partition => await openPartition(all, partition) }, ready)
+  await consumeTopic({ ...all, fetchWaitMs, open: async partition => await openPartition(all, partition) }, ready)
 }
