@@ -15,9 +15,12 @@ const answerWaitMs = 3000 // As for PostgreSQL.
 // Java takes paths to be in the locale's encoding: in the plain C locale it finds none with other letters than ASCII's.
 const locale = { LC_ALL: 'C.UTF-8' }
 
-const brokerMemory = [
+// The optimising compiler and the collector's threads want cores of their own, which the other servers and the apps do not leave them (docs/decisions/0026-local-kafka.md).
+const modestJava = ['-XX:TieredStopAtLevel=1', '-XX:+UseSerialGC']
+
+const brokerOptions = [
   '-Xms128m', '-Xmx512m', // The default of 1 GB is for a machine of its own; three brokers must fit beside the rest. Data is cached by the kernel.
-  '-XX:+UseG1GC', '-XX:MaxGCPauseMillis=20' // As in Kafka's own start script.
+  ...modestJava
 ]
 
 export const kafka: Server = {
@@ -45,7 +48,7 @@ export const kafka: Server = {
             await format(data, properties(id, ports), (partial, args) => execa(command, java(partial, tool('WARN'), 'kafka.tools.StorageTool', ...args), { env: locale }))
           }
           await writeFile(file, properties(id, ports)(data))
-          return { name: `kafka-${id}`, command, args: java(data, [...brokerMemory, ...logging('INFO')], 'kafka.Kafka', file), env: locale }
+          return { name: `kafka-${id}`, command, args: java(data, [...brokerOptions, ...logging('INFO')], 'kafka.Kafka', file), env: locale }
         }))
       }
     }
@@ -164,9 +167,8 @@ async function format (data: string, propertiesOf: (data: string) => string, sto
   await rm(file)
 }
 
-/** Kafka's command line tools are short-lived: a quick start counts, top speed does not. */
 function tool (level: 'WARN' | 'ERROR'): string[] {
-  return ['-Xmx256m', '-XX:TieredStopAtLevel=1', '-XX:+UseSerialGC', ...logging(level)]
+  return ['-Xmx256m', ...modestJava, ...logging(level)]
 }
 
 function logging (level: 'INFO' | 'WARN' | 'ERROR'): string[] {
