@@ -3,7 +3,7 @@ import { setTimeout } from 'node:timers/promises'
 import { Gauge } from 'prom-client'
 import type { FastifyInstance } from 'fastify'
 import { Unavailable } from '@bifold/cqrs'
-import { kafkaAdminOf, topicIdOf, type Held } from '@bifold/kafka'
+import { kafkaAdminOf, makeBehind, topicIdOf, type Ends, type Held } from '@bifold/kafka'
 import { metricsOf, within } from '@bifold/service'
 import type { Outcomes } from './outcomes.ts'
 import type { Place } from './queued.ts'
@@ -19,7 +19,7 @@ export function makeBacklog (app: FastifyInstance, topic: string, outcomes: Outc
   let checkpoints = new Map<number, number>()
   // What was measured last, and what has come since the measuring began: rather too many than too few.
   let [measured, countedBefore, counted, isKnown] = [0, 0, 0, false]
-  let behindSince: number | undefined
+  const behind = makeBehind()
   const waiting = () => measured + counted - countedBefore
 
   const measure = async () => {
@@ -29,17 +29,19 @@ export function makeBacklog (app: FastifyInstance, topic: string, outcomes: Outc
     topicId = id
     // While PostgreSQL is away, nothing is executed: what was known last is still so.
     checkpoints = await within(measureMs, outcomes.checkpoints(id)).catch(() => checkpoints)
-    for (const { partition, high } of ranges) ends.set(partition, Number(high))
-    measured = ranges.reduce((sum, { partition, low, high }) => sum + Math.max(0, Number(high) - Math.max(Number(low), checkpoints.get(partition) ?? 0)), 0)
+    const left = (ends: Ends) => ranges.reduce((sum, { partition, low, high }) => sum + Math.max(0, Math.min(ends.get(partition) ?? 0, Number(high)) - Math.max(Number(low), checkpoints.get(partition) ?? 0)), 0)
+    const now = new Map(ranges.map(({ partition, high }) => [partition, Number(high)]))
+    behind.look(now, left)
+    measured = left(now)
+    for (const [partition, end] of now) ends.set(partition, end)
     countedBefore = countedThen
     isKnown = true
-    behindSince = waiting() === 0 ? undefined : behindSince ?? Date.now()
   }
 
   const gauge = (name: string, help: string, value: () => number) => new Gauge({ name, help, aggregator: 'max', registers: [metricsOf(app)], collect () { this.set(isKnown ? value() : NaN) } }) // each worker measures all
   gauge('bifold_command_queue_length', 'Commands that wait in the queue; NaN if Kafka does not say', waiting)
   gauge('bifold_command_queue_oldest_seconds', 'For how long the oldest of them has waited, as far as this gateway has seen', () => {
-    const oldest = Math.min(behindSince ?? Infinity, ...[...held.values()].map(({ since }) => since))
+    const oldest = Math.min(behind.since, ...[...held.values()].map(({ since }) => since))
     return waiting() === 0 || oldest === Infinity ? 0 : Math.max(0, Date.now() - oldest) / 1000
   })
 
@@ -50,10 +52,7 @@ export function makeBacklog (app: FastifyInstance, topic: string, outcomes: Outc
     /** Of the topic that was measured last. */
     get topicId () { return topicId },
     /** Counts one that is about to be sent. */
-    accepting () {
-      counted++
-      behindSince ??= Date.now()
-    },
+    accepting () { counted++ },
     accepted (partition: number, offset: number) { ends.set(partition, Math.max(ends.get(partition) ?? 0, offset + 1)) },
     /** Whether the topic goes as far; another gateway may have sent it in this second. Rejects with UNAVAILABLE if Kafka has to be asked, and does not say. */
     async has ({ partition, offset }: Place): Promise<boolean> {

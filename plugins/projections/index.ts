@@ -4,10 +4,10 @@ import { Counter, Gauge, type Registry } from 'prom-client'
 import type { Db } from 'mongodb'
 import type { FastifyInstance } from 'fastify'
 import { eventTypesOf, projectionsOf, type AnyProjection, type Module } from '@bifold/cqrs'
-import { ensureTopic, kafkaAdminOf, kafkaOf, type Held } from '@bifold/kafka'
+import { ensureTopic, kafkaAdminOf, kafkaOf, makeBehind, type Ends, type Held } from '@bifold/kafka'
 import { mongoOf } from '@bifold/mongo'
 import { backgroundOf, healthOf, metricsOf, within } from '@bifold/service'
-import { checkpoints, versionOf } from './apply.ts'
+import { checkpointId, checkpoints, versionOf } from './apply.ts'
 import type { OrderBreak } from './audit.ts'
 import { isClaimed } from './claim.ts'
 import { consume } from './consume.ts'
@@ -133,13 +133,13 @@ const measureMs = 2000 // longer than healthy servers take
 interface Observed { topic: string, projections: readonly AnyProjection[], held: ReadonlyMap<number, Held>, lagMaxSeconds: number }
 
 function observeLag (app: FastifyInstance, { topic, projections, held, lagMaxSeconds }: Observed) {
-  let behindSince: number | undefined
+  const behind = makeBehind()
   const measure = async () => {
-    const events = await within(measureMs, measureLag(app, topic, projections))
-    behindSince = events === 0 ? undefined : behindSince ?? Date.now()
-    // Of what is at hand the time is known; of what Kafka holds, only since when this app has seen itself behind.
-    const oldest = behindSince === undefined ? Infinity : Math.min(behindSince, ...[...held.values()].map(({ since }) => since))
-    return { events, seconds: Math.max(0, Date.now() - oldest) / 1000 }
+    const { ends, left } = await within(measureMs, measureLag(app, topic, projections))
+    behind.look(ends, left)
+    // Of what is at hand the time is known; of what Kafka holds, only since when this app has seen it there.
+    const oldest = behind.since === Infinity ? Infinity : Math.min(behind.since, ...[...held.values()].map(({ since }) => since))
+    return { events: left(ends), seconds: Math.max(0, Date.now() - oldest) / 1000 }
   }
   healthOf(app).add('lag', async () => {
     const { seconds } = await measure()
@@ -167,10 +167,12 @@ function observeLag (app: FastifyInstance, { topic, projections, held, lagMaxSec
   gauge('bifold_projector_lag_events', 'Events that are in Kafka but not projected, of the projection that is furthest behind', ({ events }) => events)
 }
 
-async function measureLag (app: FastifyInstance, topic: string, projections: readonly AnyProjection[]): Promise<number> {
+async function measureLag (app: FastifyInstance, topic: string, projections: readonly AnyProjection[]) {
   const ranges = await (await kafkaAdminOf(app)()).fetchTopicOffsets(topic)
-  const found = await checkpoints(mongoOf(app)).find({ _id: { $in: projections.flatMap(({ collection }) => ranges.map(({ partition }) => `${collection}/${topic}/${partition}`)) } }).toArray()
+  const found = await checkpoints(mongoOf(app)).find({ _id: { $in: projections.flatMap(projection => ranges.map(({ partition }) => checkpointId(projection, topic, partition))) } }).toArray()
   const offsets = new Map(found.map(({ _id, offset }) => [_id, offset]))
-  return Math.max(0, ...projections.map(({ collection }) => ranges.reduce((lag, { partition, low, high }) =>
-    lag + Math.max(0, Number(high) - (offsets.get(`${collection}/${topic}/${partition}`) ?? Number(low))), 0)))
+  /** How many events before these ends the projection that is furthest behind has not applied. */
+  const left = (ends: Ends) => Math.max(0, ...projections.map(projection => ranges.reduce((lag, { partition, low, high }) =>
+    lag + Math.max(0, Math.min(ends.get(partition) ?? 0, Number(high)) - (offsets.get(checkpointId(projection, topic, partition)) ?? Number(low))), 0)))
+  return { ends: new Map(ranges.map(({ partition, high }) => [partition, Number(high)])), left }
 }
