@@ -3,7 +3,7 @@ import { setTimeout } from 'node:timers/promises'
 import { Gauge } from 'prom-client'
 import type { FastifyInstance } from 'fastify'
 import { Unavailable } from '@bifold/cqrs'
-import { kafkaAdminOf, makeBehind, topicIdOf, type Ends, type Held } from '@bifold/kafka'
+import { kafkaAdminOf, makeBehind, topicIdOf, type Held } from '@bifold/kafka'
 import { metricsOf, within } from '@bifold/service'
 import type { Outcomes } from './outcomes.ts'
 import type { Place } from './queued.ts'
@@ -29,11 +29,8 @@ export function makeBacklog (app: FastifyInstance, topic: string, outcomes: Outc
     topicId = id
     // While PostgreSQL is away, nothing is executed: what was known last is still so.
     checkpoints = await within(measureMs, outcomes.checkpoints(id)).catch(() => checkpoints)
-    const left = (ends: Ends) => ranges.reduce((sum, { partition, low, high }) => sum + Math.max(0, Math.min(ends.get(partition) ?? 0, Number(high)) - Math.max(Number(low), checkpoints.get(partition) ?? 0)), 0)
-    const now = new Map(ranges.map(({ partition, high }) => [partition, Number(high)]))
-    behind.look(now, left)
-    measured = left(now)
-    for (const [partition, end] of now) ends.set(partition, end)
+    for (const { partition, high } of ranges) ends.set(partition, Number(high))
+    measured = behind.look(ranges, [({ partition, low }) => Math.max(Number(low), checkpoints.get(partition) ?? 0)])
     countedBefore = countedThen
     isKnown = true
   }

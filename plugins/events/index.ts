@@ -5,7 +5,7 @@ import { sql } from 'kysely'
 import type { FastifyInstance } from 'fastify'
 import { ensureTopic, kafkaAdminOf, kafkaGuardedOf } from '@bifold/kafka'
 import { dbOf, type Db, type RelayMode } from '@bifold/postgres'
-import { backgroundOf, healthOf, metricsOf, within } from '@bifold/service'
+import { backgroundOf, healthOf, makeGauges, metricsOf, within } from '@bifold/service'
 import { relay, type Broken } from './relay.ts'
 import { relaySlots } from './slot.ts'
 
@@ -57,16 +57,7 @@ const measureMs = 2000 // longer than a healthy server takes
 const countMax = 1_000_000 // a lag beyond is as bad, and would make counting a burden
 
 function observeLag (app: FastifyInstance, measure: () => ReturnType<typeof measureLag>) {
-  const registers = [metricsOf(app)]
-  let asked: ReturnType<typeof measureLag> | undefined
-  // All are collected at once, and share an answer: one that another sets while it is collected would tell what was asked the time before.
-  const once = async () => await (asked ??= measure().finally(() => { asked = undefined }))
-  const gauge = (name: string, help: string, figure: (lag: Awaited<ReturnType<typeof measureLag>>) => number) => new Gauge({
-    name,
-    help,
-    registers,
-    async collect () { this.set(await once().then(figure, () => NaN)) } // PostgreSQL is away: nobody knows
-  })
+  const gauge = makeGauges(app, measure)
   gauge('bifold_relay_oldest_seconds', 'Age of the oldest event that is committed but not in Kafka; 0 if there is none', ({ seconds }) => seconds)
   gauge('bifold_relay_slot_lag_bytes', 'WAL that PostgreSQL keeps for the relay', ({ bytes }) => bytes)
   gauge('bifold_relay_lag_events', 'Events that are committed but not in Kafka (counted up to a million)', ({ events }) => events)

@@ -8,7 +8,7 @@ t.test('what waits has waited since it was seen; once that is done, since someth
   const behind = makeBehind()
   const look = (at: number, end: number, done: number) => {
     now = at
-    behind.look(new Map([[0, end]]), ends => Math.max(0, ends.get(0)! - done))
+    behind.look([{ partition: 0, low: '0', high: String(end) }], [() => done])
     return behind.since
   }
   t.equal(look(1000, 0, 0), Infinity)

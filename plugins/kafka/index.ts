@@ -7,7 +7,7 @@ import kafkajs, { type Admin, type ISocketFactory, type Kafka } from 'kafkajs'
 import type { FastifyInstance, FastifyBaseLogger } from 'fastify'
 import { healthOf } from '@bifold/service'
 
-export { makeBehind, type Ends } from './behind.ts'
+export { makeBehind } from './behind.ts'
 export { consume, type ConsumeOptions } from './consume.ts'
 export { fencedId } from './fence.ts'
 export type { Held, RawMessage, Track } from './lane.ts'

@@ -1,12 +1,12 @@
 /** The projector as a plugin: keeps the modules' read models in MongoDB, and tells how far it is behind. */
 import fp from 'fastify-plugin'
-import { Counter, Gauge, type Registry } from 'prom-client'
+import { Counter, Gauge } from 'prom-client'
 import type { Db } from 'mongodb'
 import type { FastifyInstance } from 'fastify'
 import { eventTypesOf, projectionsOf, type AnyProjection, type Module } from '@bifold/cqrs'
-import { ensureTopic, kafkaAdminOf, kafkaOf, makeBehind, type Ends, type Held } from '@bifold/kafka'
+import { ensureTopic, kafkaAdminOf, kafkaOf, makeBehind, type Held } from '@bifold/kafka'
 import { mongoOf } from '@bifold/mongo'
-import { backgroundOf, healthOf, metricsOf, within } from '@bifold/service'
+import { backgroundOf, healthOf, makeGauges, metricsOf, within } from '@bifold/service'
 import { checkpointId, checkpoints, versionOf } from './apply.ts'
 import type { OrderBreak } from './audit.ts'
 import { isClaimed } from './claim.ts'
@@ -27,7 +27,7 @@ export default fp<ProjectionsOptions>(async (app, { modules, url, topic, lagMaxS
   const events = new Counter({ name: 'bifold_projector_events_total', help: 'Events that were applied to a read model', labelNames: ['read_model'], registers })
   const letters = new Counter({ name: 'bifold_projector_dead_letters_total', help: 'Messages that were kept as dead letters', registers })
   const breaks = new Counter({ name: 'bifold_projector_order_breaks_total', help: 'Events whose version did not follow the one before', registers })
-  observeLetters(app, registers)
+  observeLetters(app)
   let lastBreak: OrderBreak | undefined
   healthOf(app).add('order', async () => lastBreak && { lastBreak }) // told, and not unready: that would mend nothing
   let built: { done: number, all: number } | undefined
@@ -109,7 +109,7 @@ async function anyChanged (db: Db, projections: readonly AnyProjection[], others
 }
 
 /** How many aggregates are parked, and how many letters there are: told, and not unready, since a restart would mend nothing. */
-function observeLetters (app: FastifyInstance, registers: Registry[]) {
+function observeLetters (app: FastifyInstance) {
   const count = async () => {
     const [parkedAggregates, all] = await Promise.all([lettersOf(mongoOf(app)).countDocuments({ waits: false, aggregateId: { $ne: null } }), lettersOf(mongoOf(app)).estimatedDocumentCount()])
     return { parkedAggregates, letters: all }
@@ -118,14 +118,8 @@ function observeLetters (app: FastifyInstance, registers: Registry[]) {
     const found = await count()
     return found.letters === 0 ? undefined : found
   })
-  // eslint-disable-next-line no-new
-  new Gauge({
-    name: 'bifold_projector_parked_aggregates',
-    help: 'Aggregates whose events wait behind a dead letter',
-    aggregator: 'max', // each worker counts all
-    registers,
-    async collect () { this.set(await within(measureMs, count()).then(({ parkedAggregates }) => parkedAggregates, () => NaN)) }
-  })
+  makeGauges(app, async () => await within(measureMs, count()), 'max')( // each worker counts all
+    'bifold_projector_parked_aggregates', 'Aggregates whose events wait behind a dead letter', ({ parkedAggregates }) => parkedAggregates)
 }
 
 const measureMs = 2000 // longer than healthy servers take
@@ -135,11 +129,11 @@ interface Observed { topic: string, projections: readonly AnyProjection[], held:
 function observeLag (app: FastifyInstance, { topic, projections, held, lagMaxSeconds }: Observed) {
   const behind = makeBehind()
   const measure = async () => {
-    const { ends, left } = await within(measureMs, measureLag(app, topic, projections))
-    behind.look(ends, left)
+    const { ranges, readers } = await within(measureMs, progress(app, topic, projections))
+    const events = behind.look(ranges, readers)
     // Of what is at hand the time is known; of what Kafka holds, only since when this app has seen it there.
     const oldest = behind.since === Infinity ? Infinity : Math.min(behind.since, ...[...held.values()].map(({ since }) => since))
-    return { events: left(ends), seconds: Math.max(0, Date.now() - oldest) / 1000 }
+    return { events, seconds: Math.max(0, Date.now() - oldest) / 1000 }
   }
   healthOf(app).add('lag', async () => {
     const { seconds } = await measure()
@@ -153,26 +147,15 @@ function observeLag (app: FastifyInstance, { topic, projections, held, lagMaxSec
     registers,
     collect () { this.set([...held.values()].reduce((all, { messages }) => all + messages, 0)) }
   })
-  let asked: ReturnType<typeof measure> | undefined
-  // Both are collected at once, and share an answer: one that the other sets while it is collected would tell what was asked the time before.
-  const once = async () => await (asked ??= measure().finally(() => { asked = undefined }))
-  const gauge = (name: string, help: string, figure: (lag: Awaited<ReturnType<typeof measure>>) => number) => new Gauge({
-    name,
-    help,
-    aggregator: 'max', // each worker measures the lag of all
-    registers,
-    async collect () { this.set(await once().then(figure, () => NaN)) } // Kafka or MongoDB is away: nobody knows
-  })
+  const gauge = makeGauges(app, measure, 'max') // each worker measures the lag of all
   gauge('bifold_projector_oldest_seconds', 'Age of the oldest event that is in Kafka but not projected; 0 if there is none', ({ seconds }) => seconds)
   gauge('bifold_projector_lag_events', 'Events that are in Kafka but not projected, of the projection that is furthest behind', ({ events }) => events)
 }
 
-async function measureLag (app: FastifyInstance, topic: string, projections: readonly AnyProjection[]) {
+/** How far the topic goes, and where each projection stands in it. */
+async function progress (app: FastifyInstance, topic: string, projections: readonly AnyProjection[]) {
   const ranges = await (await kafkaAdminOf(app)()).fetchTopicOffsets(topic)
   const found = await checkpoints(mongoOf(app)).find({ _id: { $in: projections.flatMap(projection => ranges.map(({ partition }) => checkpointId(projection, topic, partition))) } }).toArray()
   const offsets = new Map(found.map(({ _id, offset }) => [_id, offset]))
-  /** How many events before these ends the projection that is furthest behind has not applied. */
-  const left = (ends: Ends) => Math.max(0, ...projections.map(projection => ranges.reduce((lag, { partition, low, high }) =>
-    lag + Math.max(0, Math.min(ends.get(partition) ?? 0, Number(high)) - (offsets.get(checkpointId(projection, topic, partition)) ?? Number(low))), 0)))
-  return { ends: new Map(ranges.map(({ partition, high }) => [partition, Number(high)])), left }
+  return { ranges, readers: projections.map(projection => ({ partition, low }: { partition: number, low: string }) => offsets.get(checkpointId(projection, topic, partition)) ?? Number(low)) }
 }

@@ -2,6 +2,7 @@
 export { aborted, backgroundOf, type Background, type Work } from './background.ts'
 export { loadConfig, setting } from './config.ts'
 export { drainOf, type Drain } from './drain.ts'
+export { makeGauges } from './gauges.ts'
 export { healthOf, reason, within, type Health } from './health.ts'
 export { onInterrupt } from './interrupt.ts'
 export { keepRunning } from './keep-running.ts'

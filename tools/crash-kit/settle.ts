@@ -48,7 +48,7 @@ export async function whyNotReady (processes: readonly Process[]): Promise<strin
 async function lag ({ processes, due }: Settling): Promise<string> {
   const left = await due?.() ?? 0
   if (left > 0) return `processes have to react to ${left} events`
-  // Who stands by has not sent what another has: the one at work is the least behind.
+  // Who stands by goes by a checkpoint that is some seconds old: the one at work is the least behind.
   const least = async (of: AppName, name: string) => Math.min(...await Promise.all(processes.filter(({ app }) => app === of).map(async one => await figure(one, name))))
   const [relay, projector] = [await least('relay', 'bifold_relay_lag_events'), await least('projector', 'bifold_projector_lag_events')]
   return relay === 0 && projector === 0 ? '' : `the relay is ${relay} events behind, the projector ${projector}`
