@@ -8,4 +8,4 @@ USER node
 ENV HOST=0.0.0.0 HEALTH_PORT=3000
 HEALTHCHECK --interval=5s --timeout=5s --retries=12 --start-period=10s \
   CMD ["node", "-e", "fetch(`http://127.0.0.1:${process.env.HEALTH_PORT}/health/ready`).then(({ ok }) => process.exit(ok ? 0 : 1), () => process.exit(1))"]
-CMD ["node", "--disable-warning=TimeoutNegativeWarning", "apps/gateway/main.ts"]
+CMD ["node", "apps/gateway/main.ts"]

@@ -17,7 +17,7 @@ export type AppName = typeof appNames[number]
  * service grew to 400 MB instead of 190. The apps that stream hold little (their queues are bounded by bytes), but leave so much
  * garbage that V8 would let their heaps grow, too.
  */
-export const nodeFlags = (name: string): string[] => ['--disable-warning=TimeoutNegativeWarning', ...memory[name] ?? memory['gateway']!]
+export const nodeFlags = (name: string): string[] => [...memory[name] ?? memory['gateway']!]
 
 const memory: Readonly<Record<string, readonly string[]>> = {
   gateway: nursery(32),

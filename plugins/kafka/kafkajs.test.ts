@@ -31,8 +31,8 @@ t.test('the apps use ours', async t => {
   for (const app of ['relay', 'projector']) {
     const script = `await import('@bifold/${app}/app')
       const require = (await import('node:module')).createRequire('${import.meta.filename}')
-      for (const path of ['protocol/recordBatch/record/v0', 'protocol/recordBatch/record/v0/decoder', 'producer/groupMessagesPerPartition']) console.log(require('kafkajs/src/' + path).name)`
+      for (const path of ['protocol/recordBatch/record/v0', 'protocol/recordBatch/record/v0/decoder', 'producer/groupMessagesPerPartition', 'network/requestQueue']) console.log(require('kafkajs/src/' + path).name)`
     const { stdout } = await execa(process.execPath, ['--input-type=module', '--eval', script], { cwd: import.meta.dirname })
-    t.same(stdout.split('\n'), [encode.name, decode.name, byPartition.name], app)
+    t.same(stdout.split('\n'), [encode.name, decode.name, byPartition.name, 'RestingQueue'], app)
   }
 })
