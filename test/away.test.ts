@@ -19,7 +19,7 @@ const recoverMaxMs = long === undefined ? 60_000 : 30_000 // from the moment tha
 const restMs = long === undefined ? 5 : 20 // as fast as they are answered; for the guarantee some 800 commands/s, of which the machine can catch up with a minute in half of one
 const noticedMs = 4000 // a check takes 2 s at most, and a watch comes by every 0.5 s
 const answerMaxMs = 6000 // no client is kept waiting: a connection is tried for 5 s
-const residentMaxBytes = 400e6 // a whole app at work has 100 to 250 MB; the streaming ones may have 128 MB of old objects
+const residentMaxBytes = 400e6 // a whole app at work has 150 to 320 MB
 const waitingMax = { relay: 6000, projector: 25_000 } // what docs/operations.md says; the projector goes by bytes, 1.75 MB of each of 6 partitions, and these messages have 700
 
 t.setTimeout((3 * awaySeconds + 180) * 1000)

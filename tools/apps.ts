@@ -15,14 +15,16 @@ export type AppName = typeof appNames[number]
  * What Node is started with. Requests leave garbage that lives for milliseconds: in the small nursery that V8 begins with, what is
  * still under way is copied again and again, which took the gateway a third of its time, or is taken for old, and the query
  * service grew to 400 MB instead of 190. The apps that stream hold little (their queues are bounded by bytes), but leave so much
- * garbage that V8 would let their heaps grow, too.
+ * garbage that V8 would let their heaps grow, too. Their limit has to be far above what they hold and their nursery, which V8 reckons
+ * with as what may survive: a projector holds 80 MB; with a semi-space of 16 MB and a limit of 128 MB it took 45 to 50 % of a core
+ * to catch up, now 35 %, and with 32 and 128 MB it collected garbage all the time, even with nothing to do.
  */
 export const nodeFlags = (name: string): string[] => [...memory[name] ?? memory['gateway']!]
 
 const memory: Readonly<Record<string, readonly string[]>> = {
   gateway: nursery(32),
   relay: [...nursery(16), '--max-old-space-size=128'],
-  projector: [...nursery(16), '--max-old-space-size=128'],
+  projector: [...nursery(32), '--max-old-space-size=256'],
   query: nursery(16)
 }
 
