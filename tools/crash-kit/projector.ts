@@ -6,9 +6,10 @@ import mongo from '@bifold/mongo'
 import projections from '@bifold/projections'
 import { loadConfig, serve, setting } from '@bifold/service'
 
-interface Count { readonly _id: string, readonly events: number, readonly versions: number }
+/** It shows the version, so that nothing is noted for it: the load that is watched shall pay for this as little as can be. */
+interface Count { readonly _id: string, readonly version: number, readonly events: number, readonly versions: number }
 
-const count = ({ id, version }: Recorded) => update<Count>(id, { inc: { events: 1, versions: version } })
+const count = ({ id, version }: Recorded) => update<Count>(id, { set: { version }, inc: { events: 1, versions: version } })
 const counts = projection<Recorded, Count>({ collection: 'counts', indexes: [], on: Object.fromEntries([...eventTypesOf(modules)].map(type => [type, count])) })
 
 const [books, ...others] = modules as [Module, ...Module[]]
