@@ -1,4 +1,4 @@
-/** Makes a body ready for validation: text trimmed and composed (NFC), depth bounded. */
+/** Makes a body ready for validation: text trimmed and composed (NFC), fields in one order, depth bounded. */
 import { invalidInput, NestedTooDeep, pointer } from '@bifold/cqrs'
 
 const depthMax = 8 // no command nests deeper than 3
@@ -13,7 +13,8 @@ interface Place { readonly within: Place | undefined, readonly name: string }
 const pathOf = (place: Place | undefined): string => place === undefined ? '' : `${pathOf(place.within)}/${pointer(place.name)}`
 
 /**
- * @returns the value with every string trimmed and in Unicode's composed form, so that equal text is equal
+ * @returns the value with every string trimmed and in Unicode's composed form, so that equal text is equal, and with the fields of
+ *   objects in the order of their names, which means nothing in JSON, so that equal bodies are equal as text
  * @throws NESTED_TOO_DEEP; INVALID_INPUT for text that is not Unicode or cannot be composed in reasonable time, and for endless lists
  */
 export function clean (value: unknown, place?: Place, depth = 0): unknown {
@@ -26,8 +27,10 @@ export function clean (value: unknown, place?: Place, depth = 0): unknown {
   }
   if (typeof value !== 'object' || value === null) return value
   if (depth === depthMax) throw new NestedTooDeep(depthMax)
-  const entries = Array.isArray(value) ? value : Object.entries(value)
+  const entries = Array.isArray(value) ? value : Object.keys(value).sort()
   if (entries.length > entriesMax) throw wrong(`must not have more than ${entriesMax} entries`)
   if (Array.isArray(value)) return value.map((item, index) => clean(item, { within: place, name: String(index) }, depth + 1))
-  return Object.fromEntries(entries.map(([name, item]) => [name, clean(item, { within: place, name }, depth + 1)]))
+  const cleaned: Record<string, unknown> = {} // none is called __proto__: that is refused where JSON is parsed
+  for (const name of entries as string[]) cleaned[name] = clean(value[name as keyof typeof value], { within: place, name }, depth + 1)
+  return cleaned
 }
