@@ -13,7 +13,8 @@ import { connect } from '@bifold/postgres'
 import { emptyReadModels, kafkaFor, startProcess, stores, until, type Settings } from './pipeline.ts'
 import { callAll, system, type Counts } from './system.ts'
 
-const load = { clients: 16, restMs: 5 } // moderate: what is in flight counts, not how much
+// Moderate: what is in flight counts, not how much. A client that lets a connection rest for longer than a second may find it closed (docs/operations.md).
+const load = { clients: 16, restMs: 5, keepAliveMs: 300 }
 const partitions = 6 // of the events' topic
 const streamsMaxMs = 4000 // calls that do not end are cut off after 5 s
 const stopMaxMs = 10_000 // below the 15 s after which an app ends by force
