@@ -10,7 +10,7 @@ interface Rule { readonly alert: string, readonly expr: string, readonly annotat
 /** Of each metric the labels, and of each label the values that were seen. */
 type Served = Map<string, Map<string, Set<string>>>
 
-const functions = ['increase', 'max', 'min', 'sum', 'time']
+const functions = ['increase', 'max', 'min', 'rate', 'sum', 'time']
 const operators = ['and', 'or', 'unless', 'offset']
 
 const labelsIn = (text = ''): (readonly [label: string, value: string])[] => [...text.matchAll(/(\w+)="([^"]*)"/g)].map(([, label, value]) => [label!, value!])
@@ -62,6 +62,7 @@ export async function checkAlerts (t: Test, line: Pipeline, refused: string) {
   const outcomes = served.get('bifold_commands_total')!.get('outcome')!
   t.ok(outcomes.has(refused), 'the outcome of a command is the code of its error')
   for (const { code } of platformErrors) outcomes.add(code)
+  served.get('nodejs_gc_duration_seconds_sum')!.get('kind')!.add('major') // prom-client's name for what a young process has not had yet
   t.same(rules.flatMap(rule => faultsOf(rule, served)), [], 'all that the rules name is served')
   t.same(faultsOf({ alert: 'Misspelt', expr: 'sum without (command) (bifold_commands_total{outcome="OVERLODED", verb="x"} unless bifold_comands_total offset 5m) > 0' }, served), [
     'Misspelt: nobody serves bifold_comands_total', 'Misspelt: bifold_commands_total has no outcome "OVERLODED"', 'Misspelt: bifold_commands_total has no verb "x"'
