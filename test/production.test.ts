@@ -14,7 +14,7 @@ t.test('each app does its work with the role that docs/production.md gives it, i
   await admin.connect()
   t.teardown(async () => await admin.end())
   // Roles are the whole server's: these have names of their own, and are left to it.
-  const [, text] = /```sql\n([^]*?)```/.exec(readFileSync('docs/production.md', 'utf8'))!
+  const [text, dropping] = [...readFileSync('docs/production.md', 'utf8').matchAll(/```sql\n([^]*?)```/g)].map(([, text]) => text)
   const [before, after] = text!.replaceAll('database bifold ', `database ${database} `).replaceAll('bifold_', `${database}_`).split(/^-- .*\n/m)
   const as = (role: string, other: Partial<Settings> = {}): Settings => ({ ...settings, ...other, POSTGRES_URL: Object.assign(new URL(settings.POSTGRES_URL), { username: `${database}_${role}`, password: '…' }).href })
 
@@ -40,6 +40,7 @@ t.test('each app does its work with the role that docs/production.md gives it, i
   await relay.app.close()
   await projector.app.close()
   await admin.query(`alter role ${database}_relay noreplication; alter role ${database}_projector noreplication`)
+  await admin.query(dropping!)
   const mongo = await MongoClient.connect(settings.MONGO_URL)
   await mongo.db().dropDatabase()
   await mongo.close()

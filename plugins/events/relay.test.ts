@@ -155,7 +155,7 @@ const scenarios: Record<string, (t: Test, log: Awaited<ReturnType<typeof eventLo
     t.same(messages.slice().filter(({ key }) => key.endsWith('1')).map(({ headers }) => headers['ce_version']), ['1', '2', '3', '3', '4'])
   },
 
-  async 'the other mode goes on where this one ended' (t, { settings, insert }) {
+  async 'the other mode goes on where this one ended' (t, { settings, db, insert }) {
     const relay = await startApp(t, 'relay', settings)
     await insert(1, 2)
     await topicHas(settings, 2)
@@ -166,6 +166,8 @@ const scenarios: Record<string, (t: Test, log: Awaited<ReturnType<typeof eventLo
     await insert(4)
     t.same(await topicHas(settings, 4).then(faults), [])
     t.same(await versionsOf(settings), ['1', '2', '3', '4'])
+    const { rows: slots } = await sql`select slot_name from pg_replication_slots where database = current_database()`.execute(db)
+    t.equal(slots.length, settings.RELAY_MODE === 'wal' ? 1 : 0, 'PostgreSQL keeps WAL for a relay that reads it, and for no other')
   },
 
   async 'what Kafka has deleted behind the checkpoint is sent again as of another topic' (t, { settings, db, insert }) {

@@ -14,7 +14,7 @@ import { breakOthers, highOffsets, keepCheckpoint, placeNow, readCheckpoint, wri
 import { takeLease, type Lease } from './lease.ts'
 import { pollEvents } from './poll.ts'
 import { makeQueue, type Known, type Queue } from './queue.ts'
-import { freeSlot, makeSlot, slotFault } from './slot.ts'
+import { dropSlots, freeSlot, makeSlot, slotFault } from './slot.ts'
 import { placeAfter, type EventStream, type Place, type StreamHandlers } from './stream.ts'
 import { readSeen, type Sent } from './tail.ts'
 import { streamWal } from './wal.ts'
@@ -52,7 +52,7 @@ const fencedMs = 24 * 3600 * 1000 // Kafka forgets a producer's id, and with it 
 
 /** Relays until the signal; rejects when anything fails, and is then to be called again. */
 export async function relay (options: RelayOptions, ready: () => void): Promise<void> {
-  const { url, topic, signal, standby, waiting } = options
+  const { url, mode, topic, signal, log, standby, waiting } = options
   const lease = await takeLease({ url, signal, waiting: standby })
   if (lease === undefined) return
   const kafka = options.kafka(lease.held)
@@ -60,6 +60,8 @@ export async function relay (options: RelayOptions, ready: () => void): Promise<
   try {
     await producer.connect()
     const beginning = await Promise.race([continued(options, { lease, kafka, producer }), lease.lost])
+    // Each time that one begins: it may have been killed before, or not have had the privilege.
+    if (mode === 'polling') await dropSlots(lease.db).catch((error: unknown) => log.warn(error, 'PostgreSQL keeps WAL for a replication slot of the mode wal, which could not be dropped'))
     await stream(options, { lease, producer, ...beginning }, ready)
   } finally {
     waiting(0)

@@ -82,8 +82,8 @@ export async function makeSlot (db: Db, url: string): Promise<NewSlot> {
   }
 }
 
-/** Also those of another name, which nobody goes on with any more: PostgreSQL would keep WAL for them for ever. */
-async function dropSlots (db: Db) {
+/** All of the relay's, whatever their names: nobody goes on with them any more, and PostgreSQL would keep WAL for them for ever. */
+export async function dropSlots (db: Db): Promise<void> {
   const { rows } = await sql<{ name: string }>`select slot_name as name from ${relaySlots}`.execute(db)
   for (const { name } of rows) {
     await freeSlot(db, name)
