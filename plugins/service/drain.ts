@@ -13,11 +13,13 @@ export interface Drain {
   begin (): Promise<void>
 }
 
-const leadMs = 1000 // a request that was on its way when the signal came is here by then; a client that rests for longer finds its connection closed before it asks
+const leadMs = 1000 // a request that was on its way when the signal came, or the last one, is here by then; a client that rests for longer finds its connection closed before it asks
+const leadMaxMs = 3000 // should requests come in on and on: each is the last of its connection, and who asks later was told long ago
 const pollMs = 10
 const restMs = 10 // whoever has just been answered, and connects anew for each request, has done so by then
 const restsMs = 100 // where many strangers connect there is no rest, and requests are held meanwhile
 const takingMs = 1000 // longer than it takes to take in as many as a port lets wait
+const turnMs = 1 // a turn of the event loop in which little was done, as many are while requests are held
 
 /** To be called while the app boots. */
 export function makeDrain (app: FastifyInstance, peers: Peers | undefined): Drain {
@@ -27,19 +29,22 @@ export function makeDrain (app: FastifyInstance, peers: Peers | undefined): Drai
   const port = (one: net.Server) => { ports.push(one.on('connection', () => { taken++ })) }
   port(server)
   let held: PromiseWithResolvers<void> | undefined
+  let askedAt = 0
   const leaving = new AbortController()
   app.addHook('onRequest', (_, __, done) => {
+    askedAt = performance.now()
     if (held === undefined) done()
     else void held.promise.then(() => done())
   })
   app.addHook('onSend', async (_, reply) => { if (leaving.signal.aborted) reply.header('connection', 'close') })
   // Also without a drain, as in tests: a connection that is kept alive after the last answer would hold up the close until it times out.
   app.addHook('preClose', async () => { leaving.abort() })
-  /** Waits until nobody connects, turn by turn, but not for longer. */
-  const quiet = async (turn: () => Promise<unknown>, longestMs: number) => {
+  /** Waits for a turn in which nobody connects, and which takes no longer than `shortMs`; but not for longer than `longestMs`. */
+  const quiet = async (turn: () => Promise<unknown>, longestMs: number, shortMs = Infinity) => {
     const over = AbortSignal.timeout(longestMs)
-    for (let before; before !== taken && !over.aborted;) {
+    for (let [before, begun] = [NaN, 0]; (before !== taken || performance.now() - begun > shortMs) && !over.aborted;) {
       before = taken
+      begun = performance.now()
       await turn()
     }
   }
@@ -51,7 +56,8 @@ export function makeDrain (app: FastifyInstance, peers: Peers | undefined): Drai
       held = Promise.withResolvers()
       await quiet(async () => await setTimeout(restMs), restsMs)
       await setImmediate() // the end of this turn; whole ones follow
-      await quiet(setImmediate, takingMs)
+      // The kernel resets who connects between the moment in which Node looks, at the beginning of a turn, and the close.
+      await quiet(setImmediate, takingMs, turnMs)
       // Not the close of `http`: that ends the idle connections at once, also those with a request on its way.
       for (const one of ports) if (one.listening) net.Server.prototype.close.call(one)
       // A client that is sent away connects anew, and the port is to refuse it, and not to hand it to a worker that is leaving too.
@@ -59,8 +65,9 @@ export function makeDrain (app: FastifyInstance, peers: Peers | undefined): Drai
       held.resolve()
       held = undefined
       leaving.abort()
-      const over = AbortSignal.timeout(leadMs)
-      while (!over.aborted && await connections(server) > 0) await setTimeout(pollMs)
+      const closedAt = performance.now()
+      const isOver = () => performance.now() > Math.min(closedAt + leadMaxMs, Math.max(closedAt, askedAt) + leadMs)
+      while (!isOver() && await connections(server) > 0) await setTimeout(pollMs)
     }
   }
 }
