@@ -13,9 +13,7 @@ import { connect } from '@bifold/postgres'
 import { emptyReadModels, kafkaFor, startProcess, stores, until, type Settings } from './pipeline.ts'
 import { callAll, system, type Counts } from './system.ts'
 
-const load = { clients: 16, restMs: 0 }
-const partitions = 6 // of the events' topic
-const cutMax = 2 // of some 15,000: who connects, or asks on a connection that rested, in the very moment of the close (docs/operations.md); without the drain it is 13
+const load = { clients: 16, restMs: 0 } // a client that rests seldom uses a connection in the moment of its close: without the drain 13 of some 14,000 requests fail
 const streamsMaxMs = 4000 // calls that do not end are cut off after 5 s
 const stopMaxMs = 10_000 // below the 15 s after which an app ends by force
 
@@ -43,14 +41,10 @@ async function roll (t: Test, settings: Settings, counts: Counts) {
   }
   await calls.stop()
   const record = await running.stop()
-  const unanswered = running.seen.filter(({ status, error }) => error !== undefined || status! >= 500)
-  const cut = unanswered.filter(({ error }) => error !== undefined && /ECONNRESET|other side closed/.test(error))
-  const failed = unanswered.filter(request => !cut.includes(request))
+  const failed = running.seen.filter(({ status, error }) => error !== undefined || status! >= 500)
   t.comment(`${running.seen.length} requests over HTTP, ${calls.answered} calls over gRPC`)
   t.ok(record.answered.length > 1000 && calls.answered > 1000, 'there was load')
   t.same(failed.map(({ to, url, status, error }) => `${to} ${url} ${status ?? ''} ${error ?? ''}`), [], 'each request over HTTP was answered')
-  t.comment(`${cut.length} requests over HTTP were cut off`)
-  t.ok(cut.length <= cutMax, `${cut.length} requests over HTTP were cut off`)
   t.same(calls.failed.map(({ error }) => error.message), [], 'each call over gRPC was answered')
   await all.verdict(t, record)
 }
@@ -83,17 +77,18 @@ t.test('the relay and the projector hand over at once, and leave nothing held', 
   const { rows } = await sql<{ senders: number }>`select count(*)::int as senders from pg_stat_replication where application_name = 'bifold-relay'`.execute(db)
   t.ok(rows[0]!.senders >= 1, 'PostgreSQL streams')
 
-  const [projector] = all.of('projector')
+  const [projector, other] = all.of('projector')
   t.match(await projector!.stop(), { exitCode: 0 })
   const left = Date.now()
   const group = `bifold-projector.${new URL(settings.MONGO_URL).pathname.slice(1)}.${settings.EVENTS_TOPIC}`
   const members = async () => (await admin.describeGroups([group])).groups[0]!.members
   t.equal((await members()).length, 1, 'it has left the group, and its session need not expire')
+  const partitions = (await admin.fetchTopicOffsets(settings.EVENTS_TOPIC)).length
   await until(async () => {
     const [own] = (await members()).map(({ memberAssignment }) => kafkajs.AssignerProtocol.MemberAssignment.decode(memberAssignment)?.assignment[settings.EVENTS_TOPIC] ?? [])
-    return own?.length === partitions
-  }, 'the other projector to have all partitions')
-  t.comment(`the other projector has all partitions after ${Date.now() - left} ms`)
+    return own?.length === partitions && await isReady(other!.url) && Number(/^bifold_projector_oldest_seconds (.+)$/m.exec(await (await fetch(`${other!.url}/metrics`)).text())![1]) < 1
+  }, 'the other projector')
+  t.comment(`the other projector has all partitions, and is not behind, after ${Date.now() - left} ms`)
   await relay!.start({ ready: false })
   await projector!.start()
   await all.verdict(t, await running.stop())

@@ -4,7 +4,7 @@ import getPort from 'get-port'
 import type { Test } from 'tap'
 import { booksV1 } from '@bifold/proto'
 import { check } from '@bifold/tools/crash-kit/check'
-import { startLoad, type Answered, type Load, type LoadOptions, type Record as LoadRecord, type Seen } from '@bifold/tools/crash-kit/load'
+import { startLoad, type Answered, type Load, type Record as LoadRecord, type Seen } from '@bifold/tools/crash-kit/load'
 import { untilSettled } from '@bifold/tools/crash-kit/settle'
 import { call, startProcess, until, type AppName, type AppProcess, type Settings } from './pipeline.ts'
 
@@ -28,7 +28,7 @@ export interface System {
   books (): booksV1.BookQueryServiceClient
   /** Adds a book and waits until the query service has it: then the whole way is open, and nothing old is in front. To be added to what the load has recorded. */
   through (): Promise<Answered>
-  load (options: Pick<LoadOptions, 'clients' | 'restMs' | 'keepAliveMs'>): Load & { readonly seen: Seen[] }
+  load (options: { clients: number, restMs: number }): Load & { readonly seen: Seen[] }
   /** Waits until all is ready and done, and compares what was answered with PostgreSQL, the topic and MongoDB. */
   verdict (t: Test, record: LoadRecord): Promise<void>
 }
@@ -66,9 +66,9 @@ export async function system (t: Test, settings: Settings, counts: Counts = {}):
       await until(async () => (await fetch(`${of('query')[0]!.url}/books/${id}`)).ok, 'a new book to be read')
       return { kind: 'add', id, version, data: { price } }
     },
-    load (options) {
+    load ({ clients, restMs }) {
       const seen: Seen[] = []
-      const load = startLoad({ gateways: of('gateway').map(({ url }) => url), queries: of('query').map(({ url }) => url), ...options, seed: seed++, seen: request => seen.push(request) })
+      const load = startLoad({ gateways: of('gateway').map(({ url }) => url), queries: of('query').map(({ url }) => url), clients, restMs, seed: seed++, seen: request => seen.push(request) })
       let stopped: ReturnType<Load['stop']> | undefined
       const stop = async () => await (stopped ??= load.stop())
       t.teardown(stop)

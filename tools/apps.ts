@@ -16,10 +16,9 @@ export type AppName = typeof appNames[number]
  * still under way is copied again and again, which took the gateway a third of its time, or is taken for old, and the query
  * service grew to 400 MB instead of 190. The apps that stream hold little (their queues are bounded by bytes), but leave so much
  * garbage that V8 would let their heaps grow, too. Their limit has to be far above what they hold and their nursery, which V8 reckons
- * with as what may survive: a projector holds 80 MB; with a semi-space of 16 MB and a limit of 128 MB it took 45 to 50 % of a core
- * to catch up, now 35 %, and with 32 and 128 MB it collected garbage all the time, even with nothing to do.
+ * with as what may survive (docs/decisions/0027-heap-of-the-projector.md).
  */
-export const nodeFlags = (name: string): string[] => [...memory[name] ?? memory['gateway']!]
+export const nodeFlags = (name: string): readonly string[] => memory[name] ?? memory['gateway']!
 
 const memory: Readonly<Record<string, readonly string[]>> = {
   gateway: nursery(32),

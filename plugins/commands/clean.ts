@@ -27,10 +27,12 @@ export function clean (value: unknown, place?: Place, depth = 0): unknown {
   }
   if (typeof value !== 'object' || value === null) return value
   if (depth === depthMax) throw new NestedTooDeep(depthMax)
-  const entries = Array.isArray(value) ? value : Object.keys(value).sort()
-  if (entries.length > entriesMax) throw wrong(`must not have more than ${entriesMax} entries`)
-  if (Array.isArray(value)) return value.map((item, index) => clean(item, { within: place, name: String(index) }, depth + 1))
+  const bounded = <T>(entries: T[]): T[] => {
+    if (entries.length > entriesMax) throw wrong(`must not have more than ${entriesMax} entries`)
+    return entries
+  }
+  if (Array.isArray(value)) return bounded(value).map((item, index) => clean(item, { within: place, name: String(index) }, depth + 1))
   const cleaned: Record<string, unknown> = {} // none is called __proto__: that is refused where JSON is parsed
-  for (const name of entries as string[]) cleaned[name] = clean(value[name as keyof typeof value], { within: place, name }, depth + 1)
+  for (const name of bounded(Object.keys(value)).sort()) cleaned[name] = clean(value[name as keyof typeof value], { within: place, name }, depth + 1)
   return cleaned
 }

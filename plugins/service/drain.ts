@@ -13,7 +13,7 @@ export interface Drain {
   begin (): Promise<void>
 }
 
-const leadMs = 1000 // a request that was on its way when the signal came, or the last one, is here by then; a client that rests for longer finds its connection closed before it asks
+const leadMs = 1000 // a request that was on its way when the signal came, or the last answer, is here by then; a client that rests for longer finds its connection closed before it asks
 const leadMaxMs = 3000 // should requests come in on and on: each is the last of its connection, and who asks later was told long ago
 const pollMs = 10
 const restMs = 10 // whoever has just been answered, and connects anew for each request, has done so by then
@@ -29,14 +29,17 @@ export function makeDrain (app: FastifyInstance, peers: Peers | undefined): Drai
   const port = (one: net.Server) => { ports.push(one.on('connection', () => { taken++ })) }
   port(server)
   let held: PromiseWithResolvers<void> | undefined
-  let askedAt = 0
+  let answeredAt = 0 // since the leave began
   const leaving = new AbortController()
   app.addHook('onRequest', (_, __, done) => {
-    askedAt = performance.now()
     if (held === undefined) done()
     else void held.promise.then(() => done())
   })
-  app.addHook('onSend', async (_, reply) => { if (leaving.signal.aborted) reply.header('connection', 'close') })
+  app.addHook('onSend', async (_, reply) => {
+    if (!leaving.signal.aborted) return
+    answeredAt = performance.now()
+    reply.header('connection', 'close')
+  })
   // Also without a drain, as in tests: a connection that is kept alive after the last answer would hold up the close until it times out.
   app.addHook('preClose', async () => { leaving.abort() })
   /** Waits for a turn in which nobody connects, and which takes no longer than `shortMs`; but not for longer than `longestMs`. */
@@ -65,8 +68,9 @@ export function makeDrain (app: FastifyInstance, peers: Peers | undefined): Drai
       held.resolve()
       held = undefined
       leaving.abort()
-      const closedAt = performance.now()
-      const isOver = () => performance.now() > Math.min(closedAt + leadMaxMs, Math.max(closedAt, askedAt) + leadMs)
+      answeredAt = performance.now()
+      const end = answeredAt + leadMaxMs
+      const isOver = () => performance.now() > Math.min(answeredAt + leadMs, end)
       while (!isOver() && await connections(server) > 0) await setTimeout(pollMs)
     }
   }
