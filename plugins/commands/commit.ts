@@ -5,7 +5,7 @@ import { arrays, transaction, type Db } from '@bifold/postgres'
 import { noReactions, written, type Reactions } from './process-events.ts'
 import { loadStates, see, unborn, Unforeseen, type States } from './load.ts'
 import { insertRefused, insertSucceeded, keepRefused, type Refused, type Succeeded } from './outcomes.ts'
-import type { Answer, Request } from './request.ts'
+import type { Answer, Digests, Request } from './request.ts'
 
 export type Outcome = { readonly ok: true, readonly answer: Answer } | { readonly ok: false, readonly error: unknown }
 
@@ -21,6 +21,9 @@ interface NewEvent {
   readonly traceparent: string
   readonly time: Date
 }
+
+/** A command, with the digests of its key, if it has one. */
+interface Keyed { readonly request: Request, readonly digests: Digests | undefined }
 
 /** What a group has loaded and changed so far. */
 interface Group {
@@ -61,24 +64,27 @@ class NotLooked extends Error {}
  * @throws what PostgreSQL refused; then nothing of the group is done
  */
 export async function commit (db: Db, requests: readonly Request[], reactions: Reactions = noReactions): Promise<Outcome[]> {
+  // In one go: code that has just run is in the processor's caches. Made as each request came in, between much else, they took 10 µs instead of 3.
+  const keyed = requests.map(request => ({ request, digests: request.key?.digests() }))
   try {
     // Keys are new, as a rule: then to look for their answers would be a round trip for nothing.
-    return await commitOnce(db, requests, reactions, { looking: false })
+    return await commitOnce(db, keyed, reactions, { looking: false })
   } catch (error) {
     if (!(error instanceof NotLooked) && (error as { constraint?: string }).constraint !== 'idempotency_keys_pkey') throw error
-    return await commitOnce(db, requests, reactions, { looking: true })
+    return await commitOnce(db, keyed, reactions, { looking: true })
   }
 }
 
-async function commitOnce (db: Db, requests: readonly Request[], reactions: Reactions, { looking }: { looking: boolean }): Promise<Outcome[]> {
+async function commitOnce (db: Db, keyed: readonly Keyed[], reactions: Reactions, { looking }: { looking: boolean }): Promise<Outcome[]> {
+  const requests = keyed.map(({ request }) => request)
   const rounds = [newRound()]
   try {
     let reacting = false
     const outcomes = await transaction(db, async tx => {
       const group: Group = { states: await loadStates(tx, requests), rounds, events: [], answers: new Map(), newKeys: new Set(), succeeded: [], refused: [] }
       // After the locks: who repeats a request that is just being committed has waited for it, and sees its answer.
-      if (looking) await loadAnswers(tx, requests, group)
-      const outcomes = requests.map(request => decide(request, group))
+      if (looking) await loadAnswers(tx, keyed, group)
+      const outcomes = keyed.map(one => decide(one, group))
       if (!looking && outcomes.some(({ ok }, index) => !ok && requests[index]!.key !== undefined)) throw new NotLooked()
       const forProcesses = written(tx, group.events, reactions)
       reacting = forProcesses !== undefined
@@ -92,17 +98,17 @@ async function commitOnce (db: Db, requests: readonly Request[], reactions: Reac
   }
 }
 
-async function loadAnswers (tx: Db, requests: readonly Request[], group: Group) {
-  const digests = requests.flatMap(({ key }) => key === undefined ? [] : [key.digest])
+async function loadAnswers (tx: Db, keyed: readonly Keyed[], group: Group) {
+  const digests = keyed.flatMap(({ digests }) => digests === undefined ? [] : [digests.digest])
   if (digests.length === 0) return
   const rows = await tx.selectFrom('idempotencyKeys').select(['digest', 'fingerprint', 'id', 'version']).where(sql<boolean>`digest = any(${digests}::uuid[])`).execute()
   const plain = (uuid: string) => uuid.replaceAll('-', '')
   for (const { digest, fingerprint, ...answer } of rows) group.answers.set(plain(digest), { fingerprint: plain(fingerprint), answer })
 }
 
-function decide (request: Request, group: Group): Outcome {
+function decide ({ request, digests }: Keyed, group: Group): Outcome {
   try {
-    const answer = request.key === undefined ? apply(request, group) : applyOnce(request, request.key, group)
+    const answer = digests === undefined ? apply(request, group) : applyOnce(request, digests, group)
     if (request.queued !== undefined) group.succeeded.push({ id: request.queued.id, aggregate: request.command.aggregate.name, answer })
     return { ok: true, answer }
   } catch (error) {
@@ -119,10 +125,10 @@ const refusalOf = ({ queued, command }: Request, error: unknown): Refused[] => q
 /** Keeps that PostgreSQL has refused a command of the queue. Throws if that fails. */
 export const keepRefusal = async (db: Db, request: Request, error: unknown): Promise<void> => await keepRefused(db, refusalOf(request, error))
 
-function applyOnce (request: Request, { value, digest, fingerprint }: NonNullable<Request['key']>, group: Group): Answer {
+function applyOnce (request: Request, { digest, fingerprint }: Digests, group: Group): Answer {
   const before = group.answers.get(digest)
   if (before !== undefined) {
-    if (before.fingerprint !== fingerprint) throw new KeyReused(value)
+    if (before.fingerprint !== fingerprint) throw new KeyReused(request.key!.value)
     return { ...before.answer, ...seenBy(request, group), replayed: true }
   }
   const answer = apply(request, group)

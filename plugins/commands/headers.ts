@@ -3,7 +3,7 @@ import { hash } from 'node:crypto'
 import type { FastifyRequest } from 'fastify'
 import { Type } from 'typebox'
 import { randomBytes } from './ids.ts'
-import type { Request } from './request.ts'
+import type { Key as IdempotencyKey } from './request.ts'
 
 /** A key as a header, or as a member of a line. */
 export const Key = Type.String({ minLength: 1, maxLength: 200, pattern: '^[\\x21-\\x7e]+$', 'x-message': 'must be printable ASCII without spaces', description: 'The same key again gives the same answer, and does nothing twice' })
@@ -21,18 +21,20 @@ export function expectedVersions (header: string | undefined): number[] | undefi
   return header.split(',').map(tag => /^"(\d+)"$/.exec(tag.trim())?.[1]).map(version => version === undefined ? NaN : Number(version))
 }
 
-/** The Idempotency-Key with a fingerprint of what was asked, to tell a retry from another request. */
-export function idempotencyKey (request: FastifyRequest): Request['key'] {
+export function idempotencyKey (request: FastifyRequest): IdempotencyKey | undefined {
   const value = request.headers['idempotency-key']
   return typeof value === 'string' ? keyOf(value, [request.method, request.url, request.headers['if-match'] ?? null, request.body]) : undefined
 }
 
-/** A key with the fingerprint of what was asked: method, URL, If-Match, body, which is clean: the same in any order of its fields. */
-export function keyOf (value: string, [method, url, match, body]: readonly [method: string, url: string, match: string | null, body: unknown]): NonNullable<Request['key']> {
-  const asked = JSON.stringify([method, url, match, body])
-  // A UUID, as most keys are, is its own digest; one that rises with time also finds its place in the index warm.
-  return { value, digest: uuid.test(value) ? value.replaceAll('-', '').toLowerCase() : digestOf(value), fingerprint: digestOf(asked) }
-}
+/** A key for what was asked with it. The body is clean: the same in any order of its fields. */
+export const keyOf = (value: string, asked: readonly [method: string, url: string, match: string | null, body: unknown]): IdempotencyKey => ({
+  value,
+  digests: () => ({
+    // A UUID, as most keys are, is its own digest; one that rises with time also finds its place in the index warm.
+    digest: uuid.test(value) ? value.replaceAll('-', '').toLowerCase() : digestOf(value),
+    fingerprint: digestOf(JSON.stringify(asked))
+  })
+})
 
 const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-[1-8][0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}$/i // RFC 9562 has eight versions: with another digit in its place nobody but a process gets a digest (processes.ts)
 

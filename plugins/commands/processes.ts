@@ -141,5 +141,5 @@ function requestOf ({ name }: Worker, { event, traceparent }: Due, index: number
   const value = `process ${name}: ${event.id}/${event.version}/${index}`
   // Anybody can tell the digest. As a UUID of no version it is none that a client's key can have, so that nobody takes it before.
   const digest = digestOf(value).replace(/^(.{12})./, '$10')
-  return { command, id, input, bytes: 0, expected: undefined, key: { value, digest, fingerprint: digest }, requestId: event.requestId, traceparent, also: settled }
+  return { command, id, input, bytes: 0, expected: undefined, key: { value, digests: () => ({ digest, fingerprint: digest }) }, requestId: event.requestId, traceparent, also: settled }
 }

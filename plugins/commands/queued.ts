@@ -22,7 +22,7 @@ const noVersion = -1 // what an entity tag that is none of ours stands for; JSON
 
 /** The message's value. */
 export function writeCommand (name: string, queued: string, { id, input, bytes, expected, key, requestId, traceparent }: Request): string {
-  return JSON.stringify({ queued, command: name, id, input, bytes, expected: expected?.map(version => Number.isNaN(version) ? noVersion : version), key, requestId, traceparent })
+  return JSON.stringify({ queued, command: name, id, input, bytes, expected: expected?.map(version => Number.isNaN(version) ? noVersion : version), key: key && { value: key.value, ...key.digests() }, requestId, traceparent })
 }
 
 const uuid = /^[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}$/
@@ -47,5 +47,5 @@ export function readCommand (value: Buffer | null, commands: ReadonlyMap<string,
   const { command, validate } = found
   const own = { queued, requestId, aggregate: command.aggregate.name }
   if (!validate(input)) return { ...own, error: invalidInput('body', fieldErrors(validate.errors)) }
-  return { ...own, request: { command, id, input, bytes, expected, key, requestId, traceparent } }
+  return { ...own, request: { command, id, input, bytes, expected, key: key && { value: key.value, digests: () => key }, requestId, traceparent } }
 }

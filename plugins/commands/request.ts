@@ -2,6 +2,16 @@
 import type { CompiledQuery } from 'kysely'
 import type { BoundCommand, Place } from '@bifold/cqrs'
 
+/** Made of a key when its command is committed: a group makes those of all its keys in one go. */
+export interface Digests {
+  /** Of the key. */
+  readonly digest: string
+  /** Of what was asked, to tell a retry from another request. */
+  readonly fingerprint: string
+}
+
+export interface Key { readonly value: string, digests (): Digests }
+
 export interface Request {
   readonly command: BoundCommand
   /** The aggregate's id; new, if the command creates. */
@@ -11,8 +21,8 @@ export interface Request {
   readonly bytes: number
   /** From If-Match: the versions that the caller accepts; undefined for any. */
   readonly expected: readonly number[] | undefined
-  /** From Idempotency-Key, with digests of it and of the request. */
-  readonly key: { readonly value: string, readonly digest: string, readonly fingerprint: string } | undefined
+  /** From Idempotency-Key. */
+  readonly key: Key | undefined
   /** If it waited in the queue: its id there, and what is kept of an error for which it is refused. */
   readonly queued?: { readonly id: string, readonly problem: (error: unknown) => unknown }
   readonly requestId: string
