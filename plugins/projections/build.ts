@@ -84,13 +84,24 @@ async function writeAll ({ db, declared, signal, building }: BuildOptions, build
   await Promise.all(lanes.map(async ({ idle }) => await idle()))
 }
 
-/** An event of the log, as if it had come in a message; that is made only if it is kept as a dead letter. */
-function received (row: EventRow, sequence: string, offset: number): Received {
-  const message = () => messageOf(row, sequence)
-  return {
-    envelope: envelopeOf(row, sequence),
-    message: { offset: String(offset), timestamp: '', get key () { return message().key }, get value () { return message().value }, get headers () { return message().headers } }
+/** An event of the log as if it had come in a message, which is made only if it is kept as a dead letter. */
+class LogMessage {
+  readonly timestamp = ''
+  readonly #row: EventRow
+  readonly #sequence: string
+  readonly #offset: number
+
+  constructor (row: EventRow, sequence: string, offset: number) {
+    this.#row = row
+    this.#sequence = sequence
+    this.#offset = offset
   }
+
+  get offset () { return String(this.#offset) }
+  get key () { return this.#message().key }
+  get value () { return this.#message().value }
+  get headers () { return this.#message().headers }
+  #message () { return messageOf(this.#row, this.#sequence) }
 }
 
 /** Asks for the next page while one is worked on. */
@@ -114,7 +125,7 @@ function makeLane (db: Db, declared: ReadonlySet<string>, turns: ReadonlyMap<Any
   const write = async (rows: readonly EventRow[], sequence: string) => {
     const from = offset
     offset += rows.length
-    const events = rows.map((row, index) => received(row, sequence, from + index))
+    const events = rows.map((row, index): Received => ({ envelope: envelopeOf(row, sequence), message: new LogMessage(row, sequence, from + index) }))
     for (const work of works) {
       const on = events.filter(({ envelope: { type } }) => concerns(work.target.projection, declared, type))
       await work.inTurn(async () => {

@@ -88,14 +88,20 @@ export const concerns = ({ on }: AnyProjection, declared: ReadonlySet<string>, t
 export function changesOf ({ on, collection }: AnyProjection, envelope: Envelope, notebook: Notebook): Change[] {
   const handle = Object.hasOwn(on, envelope.type) ? on[envelope.type] : undefined // a stranger's event may have the name of what every object has
   if (handle === undefined) throw new Error(`no projection knows ${envelope.type}`)
-  let all: (Change | NoteChange)[]
+  let made: ReturnType<typeof handle>
   try {
-    all = [handle(envelope as never, notebook.of(envelope))].flat()
+    made = handle(envelope as never, notebook.of(envelope))
   } catch (cause) {
     throw new Error(`the projection ${collection} threw: ${(cause as Error).message}`, { cause })
   }
-  notebook.change(all.filter(isOfNotes))
-  return all.filter((change): change is Change => !isOfNotes(change))
+  const changes: Change[] = []
+  const ofNotes: NoteChange[] = []
+  for (const change of Array.isArray(made) ? made as readonly (Change | NoteChange)[] : [made as Change | NoteChange]) {
+    if (isOfNotes(change)) ofNotes.push(change)
+    else changes.push(change)
+  }
+  notebook.change(ofNotes)
+  return changes
 }
 
 const isOfNotes = (change: Change | NoteChange): change is NoteChange => change.op === 'note' || change.op === 'forget'
