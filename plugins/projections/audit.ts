@@ -1,4 +1,5 @@
 /** Audits the order: the versions of an aggregate follow each other, without a gap and without going back. */
+import { LRUCache } from 'lru-cache'
 import type { Envelope } from '@bifold/cqrs'
 
 /** Versions that do not follow each other. */
@@ -13,16 +14,14 @@ const rememberedMax = 10_000 // aggregates of a partition, some 1 MB: those that
 
 /** An auditor of one partition, from `sequence` on. */
 export function makeAuditor (sequence: string, max = rememberedMax): Auditor {
-  const versions = new Map<string, number>()
+  const versions = new LRUCache<string, number>({ max })
   let last = sequence
   return {
     next ({ id, version, sequence }) {
       if (sequence <= last) return undefined
       last = sequence
       const before = versions.get(id)
-      versions.delete(id) // the one that changed last is forgotten last
       versions.set(id, version)
-      if (versions.size > max) versions.delete(versions.keys().next().value!)
       return before === undefined || version === before + 1 ? undefined : { id, expected: before + 1, found: version }
     }
   }
