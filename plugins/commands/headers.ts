@@ -3,9 +3,9 @@ import { hash } from 'node:crypto'
 import type { FastifyRequest } from 'fastify'
 import { Type } from 'typebox'
 import { randomBytes } from './ids.ts'
-import type { Key as IdempotencyKey } from './request.ts'
+import type { IdempotencyKey } from './request.ts'
 
-/** A key as a header, or as a member of a line. Its length is in the pattern: to count characters twice took as long again. */
+/** A key as a header, or as a member of a line. Its length is in the pattern: minLength and maxLength would each count its characters again, at every command. */
 export const Key = Type.String({ pattern: '^[\\x21-\\x7e]{1,200}$', 'x-message': 'must be 1 to 200 characters of printable ASCII without spaces', description: 'The same key again gives the same answer, and does nothing twice' })
 
 /** The headers as the OpenAPI document shows them. */

@@ -10,7 +10,7 @@ export interface Digests {
   readonly fingerprint: string
 }
 
-export interface Key { readonly value: string, digests (): Digests }
+export interface IdempotencyKey { readonly value: string, digests (): Digests }
 
 export interface Request {
   readonly command: BoundCommand
@@ -22,7 +22,7 @@ export interface Request {
   /** From If-Match: the versions that the caller accepts; undefined for any. */
   readonly expected: readonly number[] | undefined
   /** From Idempotency-Key. */
-  readonly key: Key | undefined
+  readonly key: IdempotencyKey | undefined
   /** If it waited in the queue: its id there, and what is kept of an error for which it is refused. */
   readonly queued?: { readonly id: string, readonly problem: (error: unknown) => unknown }
   readonly requestId: string

@@ -96,7 +96,7 @@ export function changesOf ({ on, collection }: AnyProjection, envelope: Envelope
   }
   const changes: Change[] = []
   const ofNotes: NoteChange[] = []
-  for (const change of Array.isArray(made) ? made as readonly (Change | NoteChange)[] : [made as Change | NoteChange]) {
+  for (const change of (Array.isArray(made) ? made : [made]) as readonly (Change | NoteChange)[]) {
     if (isOfNotes(change)) ofNotes.push(change)
     else changes.push(change)
   }
