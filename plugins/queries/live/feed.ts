@@ -1,4 +1,5 @@
 /** One change stream of a read model for all who watch it in this process, and none while nobody does. */
+import { setTimeout } from 'node:timers/promises'
 import { isDeepStrictEqual } from 'node:util'
 import { Timestamp, type Db } from 'mongodb'
 import { openChanges, type Changes, type Step } from './changes.ts'
@@ -29,7 +30,19 @@ export interface Feed {
   close (): Promise<void>
 }
 
+// Of a thousand changes that MongoDB gives at once, also a quick client has no room for all: 25 MB/s is what one at 2 ms takes through HTTP/2's window of 64 KB, and more than a projector writes.
+const pace = { bytes: 256 * 1024, restMs: 10 }
 const waitMs = 1000 // the longest until a position moves on, and until a feed ends that nobody follows
+
+function makePace () {
+  let told = 0
+  return async (bytes: number) => {
+    told += bytes
+    if (told < pace.bytes) return
+    told = 0
+    await setTimeout(pace.restMs)
+  }
+}
 
 /** A document that is written once more as it is: there is nothing to tell. */
 const isRepeated = ({ after }: Step, before: Before): boolean => before.known && before.document !== undefined && isDeepStrictEqual(before.document, after)
@@ -40,27 +53,24 @@ export function makeFeed (db: Db, collection: string): Feed {
   let [position, gone, lagSeconds]: [Position, Timestamp, number] = ['', new Timestamp(0n), 0]
   let opening: Promise<Changes> | undefined
 
-  const beforeOf = (step: Step): Before => {
-    if (step.id !== undefined) return recent.replace({ ...step, id: step.id })
-    recent.clear()
-    return { known: false }
-  }
   const join = (follower: Follower) => {
     followers.add(follower)
     return () => { followers.delete(follower) }
   }
   const run = async (changes: Changes) => {
+    const rest = makePace()
     try {
       while (followers.size > 0) {
         const step = await changes.next()
         gone = step?.time ?? tickBefore(timeOf(changes.position))
         if (step !== undefined) {
           lagSeconds = Math.max(0, Math.floor(Date.now() / 1000) - step.time.getHighBits()) // MongoDB tells whole seconds
-          const before = beforeOf(step)
+          const before = recent.replace(step)
           if (!isRepeated(step, before)) for (const follower of followers) follower.step(step, before)
         }
         position = changes.position
         for (const follower of followers) follower.moved()
+        await rest(step?.bytes ?? 0)
       }
       opening = undefined // who comes now begins anew
     } catch (error) {

@@ -12,7 +12,7 @@ export interface Hub {
   close (): Promise<void>
 }
 
-const silenceMs = 10_000 // then a message says that nothing has happened, and from where to go on
+export const silenceMs = 10_000 // then a message says that nothing has happened, and from where to go on
 const paceMs = { least: 10, most: 100, perWatcher: 0.1 } // between two messages: a thousand watchers are told ten times a second, a few as soon as can be
 
 type Inside = Parameters<Hub['enter']>[1]

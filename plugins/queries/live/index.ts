@@ -5,7 +5,8 @@ import { deadlineMs, type Call } from '../call.ts'
 import { makeHub, type Hub } from './hub.ts'
 import { matcher } from './pending.ts'
 import { makeSinks, type Outlet } from './sink.ts'
-import { watch, type Turn } from './watcher.ts'
+import { makeTurn } from './turn.ts'
+import { watch } from './watcher.ts'
 import { fingerprint } from '../opaque.ts'
 
 /** Writes news as bytes of one transport: with the RPC's message, and what makes one of it. */
@@ -39,7 +40,6 @@ export interface Watches {
 
 const watchersMax = 2000 // of one process; an idle one takes some 30 KB with its stream
 const turnsMax = 10 // snapshots and stretches that were missed, read at once; each has a connection
-const restMs = 1000 // that one may hold its turn without reading, since its client takes nothing; then others go on
 
 /** @param db over connections that nobody else takes: one for each read model, and one for each turn */
 export function makeWatches (db: Db): Watches {
@@ -80,38 +80,5 @@ export function makeWatches (db: Db): Watches {
       }
     },
     async close () { await Promise.all([...hubs.values()].map(async hub => await hub.close())) }
-  }
-}
-
-/** So many at a time; the others wait, in the order in which they came. */
-function makeTurn (max: number) {
-  let taken = 0
-  const waiting: (() => void)[] = [] // no more than there are watchers
-  const take = async () => {
-    if (taken >= max) await new Promise<void>(resolve => waiting.push(resolve))
-    else taken++
-  }
-  const give = () => {
-    const next = waiting.shift()
-    if (next === undefined) taken--
-    else next()
-  }
-  return async (): Promise<Turn> => {
-    await take()
-    let mine = true
-    const end = () => {
-      if (mine) give()
-      mine = false
-    }
-    return {
-      end,
-      async rest (done) {
-        const late = setTimeout(end, restMs)
-        await done.finally(() => clearTimeout(late))
-        if (mine) return
-        await take()
-        mine = true
-      }
-    }
   }
 }

@@ -12,9 +12,17 @@ export function makeRecent () {
     bytes -= documents.get(id)?.bytes ?? 0
     documents.delete(id)
   }
+  const clear = () => {
+    documents.clear()
+    bytes = 0
+  }
   return {
-    /** Takes the place of what was known of the document, and tells it. */
-    replace ({ id, after, isNew, isLater, bytes: size }: Step & { readonly id: string }): Before {
+    /** Takes the place of what was known of the document, or of all, and tells it. */
+    replace ({ id, after, isNew, isLater, bytes: size }: Step): Before {
+      if (id === undefined) {
+        clear()
+        return { known: false }
+      }
       const earlier = documents.get(id)
       forget(id)
       // What was read later may be what the next change makes of it, which whoever was told of neither has to be told.
@@ -29,9 +37,6 @@ export function makeRecent () {
       if (isNew) return { known: true, document: undefined }
       return earlier === undefined ? { known: false } : { known: true, document: earlier.document }
     },
-    clear () {
-      documents.clear()
-      bytes = 0
-    }
+    clear
   }
 }

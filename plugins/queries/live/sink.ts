@@ -10,6 +10,8 @@ export interface Outlet {
 export interface Sink {
   /** @throws WatcherTooSlow */
   send (message: Uint8Array): void
+  /** Bytes that wait. */
+  readonly unsent: number
   /** Resolves when little waits. @throws WatcherTooSlow, or the signal's reason: who is gone takes nothing more */
   drained (signal: AbortSignal): Promise<void>
 }
@@ -28,6 +30,7 @@ export function makeSinks () {
     let closed = false
     let wake = () => {}
     return {
+      get unsent () { return unsent },
       send (message) {
         const { byteLength } = message
         if (unsent + byteLength > bytesMax || (all + byteLength > allBytesMax && unsent + byteLength > fairBytes)) {

@@ -7,7 +7,7 @@ import { missing } from '../read-model.ts'
 /** Some documents of it, and the time. */
 export interface Part { readonly documents: readonly Document[], readonly time: Timestamp }
 
-/** The read model was replaced or dropped: it is to be read anew. */
+/** The read model was replaced or dropped, or what has changed takes too long to find: it is to be read anew. */
 export class Replaced extends Error {}
 
 const bytesMax = 256 * 1024 // of a part: well below what a client takes in one message

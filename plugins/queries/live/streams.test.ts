@@ -154,6 +154,45 @@ t.test('snapshots that nobody takes do not hold up those of others', async t => 
   t.equal(await watchers(), 11, 'before the others are ended')
 })
 
+t.test('who takes its snapshot while more changes than are kept for it is told them as it takes them', async t => {
+  const description = 'x'.repeat(50_000)
+  const { settings, collection } = await setting(t, Array.from({ length: 300 }, (_, n) => book(n, { description }))) // 15 MB: more than the kernel keeps for a client
+  const { rpc } = await service(t, settings)
+  const stream = rpc.watchBooks(booksV1.WatchBooksRequest.fromPartial({}))
+  t.teardown(() => stream.cancel())
+  const has = new Map<string, number>()
+  let [snapshots, ended] = [0, undefined as Error | undefined]
+  stream.on('error', error => { ended = error })
+  stream.on('data', ({ snapshotBegins, books }: booksV1.WatchBooksResponse) => {
+    if (snapshotBegins) {
+      snapshots++
+      stream.pause() // once it has begun
+    }
+    for (const { id, version } of books) has.set(id, version)
+  })
+  await until(async () => snapshots === 1, 'the snapshot to begin')
+  for (let n = 0; n < 60; n++) await collection.replaceOne({ _id: id(n) }, { version: 2, title: 'Changed', authors: ['Jane Austen'], description } as never) // 3 MB: more than may wait for a client
+  stream.resume()
+  await until(async () => ended !== undefined || (has.size === 300 && Array.from({ length: 60 }, (_, n) => has.get(id(n))).every(version => version === 2)), 'all of it')
+  t.equal(ended, undefined)
+  t.equal(snapshots, 1)
+})
+
+t.test('who reads is not too slow for what comes in one go', async t => {
+  const { settings, collection } = await setting(t, [book(1)])
+  const { rpc } = await service(t, settings)
+  const stream = rpc.watchBooks(booksV1.WatchBooksRequest.fromPartial({}))
+  t.teardown(() => stream.cancel())
+  let [told, ended] = [0, undefined as Error | undefined]
+  stream.on('error', error => { ended = error })
+  stream.on('data', ({ books }) => { told += books.length })
+  await until(async () => told === 1, 'the snapshot')
+  const description = 'x'.repeat(3000)
+  await collection.insertMany(Array.from({ length: 1000 }, (_, n) => book(n + 2, { description })) as never) // 3 MB, which MongoDB tells at once
+  await until(async () => ended !== undefined || told === 1001, 'all of it')
+  t.equal(ended, undefined)
+})
+
 t.test('who says nothing is told from where to go on, though nothing happens', async t => {
   const { settings, collection } = await setting(t, [book(1)])
   const { rpc } = await service(t, settings)
