@@ -1,7 +1,7 @@
 /** What can be asked about books. */
 import { Type } from 'typebox'
 import { booksV1 } from '@bifold/proto'
-import { filters, masks, orders, searchFor, searchQuery, type Queries, type Where } from '@bifold/cqrs'
+import { AnswerTooLarge, filters, masks, orders, searchFor, searchQuery, type Queries, type RankedRequest, type Reader, type Where } from '@bifold/cqrs'
 import { authorStatistics, message as authorMessage, type AuthorView } from './authors.ts'
 import { AuthorNotFound, BookNotFound } from './errors.ts'
 import { catalogue, message, type BookView } from './catalogue.ts'
@@ -84,10 +84,9 @@ export const queries: Queries<typeof booksV1.BookQueryServiceDefinition, { books
       readMask: ReadMask
     }),
     async answer ({ query, pageSize, pageToken, readMask }, { books, bookSearch }) {
-      const { ids, nextToken } = await bookSearch.ranked({ ...searchFor(query), size: pageSize || hitsDefault, token: pageToken })
+      const { hits, nextToken } = await search(books, bookSearch, { ...searchFor(query), size: pageSize || hitsDefault, token: pageToken })
       const { apply } = mask.of(readMask)
-      const found = new Map((ids.length === 0 ? [] : await books.get(ids)).map(book => [book._id, book]))
-      return { books: ids.flatMap(id => found.get(id) ?? []).map(book => apply(message(book))), nextPageToken: nextToken }
+      return { books: hits.map(book => apply(message(book))), nextPageToken: nextToken }
     }
   },
   getAuthorStatistics: {
@@ -129,6 +128,19 @@ export const queries: Queries<typeof booksV1.BookQueryServiceDefinition, { books
       resumeField: 'resumeToken',
       message: ({ begins, changed, removed, resumeToken }) => ({ snapshotBegins: begins, books: changed.map(message), removedIds: [...removed], resumeToken })
     }
+  }
+}
+
+/** The books of a page of hits; of large ones fewer, as in a list. */
+async function search (books: Reader<BookView>, bookSearch: Reader<SearchView>, request: RankedRequest): Promise<{ hits: BookView[], nextToken: string }> {
+  const { ids, nextToken } = await bookSearch.ranked(request)
+  if (ids.length === 0) return { hits: [], nextToken }
+  try {
+    const found = new Map((await books.get(ids)).map(book => [book._id, book]))
+    return { hits: ids.flatMap(id => found.get(id) ?? []), nextToken }
+  } catch (error) {
+    if (!(error instanceof AnswerTooLarge) || ids.length === 1) throw error
+    return await search(books, bookSearch, { ...request, size: ids.length >>> 1 })
   }
 }
 

@@ -4,6 +4,7 @@ import t, { type Test } from 'tap'
 import { credentials, Metadata, status, type ServiceError } from '@grpc/grpc-js'
 import fc from 'fast-check'
 import { BSON, MongoClient } from 'mongodb'
+import { searchable } from '@bifold/cqrs'
 import { booksV1 } from '@bifold/proto'
 import { call, emptyReadModels, startApp, stores, until } from '@bifold/test'
 import { frame, listBooks } from '@bifold/test/raw'
@@ -20,6 +21,7 @@ async function service (t: Test, sizes: readonly number[]) {
   const books = sizes.map((size, n) => ({ _id: id(n), version: 1, title: `Book ${(n * 7919) % 1000}`, authors: ['Jane Austen'], description: 'x'.repeat(size) }))
   const stored = books.map(({ _id, ...book }) => ({ _id, ...book, _message: Buffer.from(booksV1.Book.encode(booksV1.Book.fromPartial({ id: _id, ...book })).finish()) }))
   await client.db().collection('books').insertMany(stored as never)
+  await client.db().collection('bookSearch').insertMany(books.map(({ _id, version, title, authors }) => ({ _id, version, ...searchable(title, authors) })) as never)
   const { app, url } = await startApp(t, 'query', settings)
   const address = `127.0.0.1:${app.getDecorator<{ port: () => number }>('grpc').port()}`
   const rpc = new booksV1.BookQueryServiceClient(address, credentials.createInsecure())
@@ -62,6 +64,21 @@ t.test('pages of books of very different sizes: together they are the whole list
     }
   }
   t.ok(early > 10, `${early} pages ended early`)
+})
+
+t.test('hits that are large: their pages end early, and together they are all', async t => {
+  const { books, get } = await service(t, [...Array(60).fill(80_000), ...Array(60).fill(100), 4_000_000])
+  const [sizes, found]: [number[], string[]] = [[], []]
+  let token = ''
+  do {
+    const { status, body } = await get(`/books:search?query=austen&pageSize=100&readMask=id&pageToken=${token}`)
+    t.equal(status, 200, JSON.stringify(body))
+    sizes.push(body.books.length)
+    found.push(...body.books.map(({ id }: { id: string }) => id))
+    token = body.nextPageToken ?? ''
+  } while (token !== '')
+  t.same(found.sort(), books.map(({ _id }) => _id))
+  t.ok(sizes[0]! > 1 && sizes[0]! < 100, sizes.join())
 })
 
 t.test('a book that is larger than an answer may be is a page of its own', async t => {
