@@ -167,3 +167,11 @@ t.test('a caller that goes away waits no longer, and the deadline of one is not 
   await line.restart('projector')
   t.match(await waiting, { version: 2 })
 })
+
+t.test('who waits longer than a stream may be silent is told so in time', async t => {
+  const line = await pipeline(t)
+  const { body: { id } } = await line.post('/books', emma)
+  await line.apps.projector.app.close()
+  const revised = await line.send('PATCH', `/books/${id}`, { price: 1 })
+  await t.rejects(ask(line.books.getBook.bind(line.books), { id }, [tokenOf(revised)], 90_000), { code: status.DEADLINE_EXCEEDED })
+})

@@ -15,6 +15,8 @@ import { makeListener, type Listener } from './listener.ts'
 import { boundPings } from './pings.ts'
 import { makeStreams, type Streams } from './streams.ts'
 
+export { streamLimits } from './limits.ts'
+
 export interface GrpcOptions {
   host: string
   port: number

@@ -2,10 +2,13 @@
 import type { Metadata, ServerUnaryCall, ServerWritableStream, ServiceDefinition, handleServerStreamingCall, handleUnaryCall, sendUnaryData } from '@grpc/grpc-js'
 import type { FastifyBaseLogger } from 'fastify'
 import { BadRequest, Cancelled, isDomainError, type Service } from '@bifold/cqrs'
+import { streamLimits } from '@bifold/grpc'
 import type { Answer } from './answer.ts'
 import { deadlineMs } from './call.ts'
 import type { Format, Watch } from './live/index.ts'
 import { statusOf } from './status.ts'
+
+const waitMaxMs = streamLimits.silenceMs - 5000 // then the answer is DEADLINE_EXCEEDED, before the stream is cancelled for its silence without a reason
 
 /** The service as grpc-js takes it, made from what ts-proto generated. */
 export function serviceDefinition ({ fullName, methods }: Service): ServiceDefinition {
@@ -42,7 +45,11 @@ export function streaming (watches: Readonly<Record<string, Watch>>, log: Fastif
     if (call.request instanceof Unreadable) return call.emit('error', statusOf(new BadRequest('The message is not one of this RPC')))
     const leaving = new AbortController()
     for (const event of ['cancelled', 'finish', 'error']) call.once(event, () => leaving.abort(new Cancelled()))
-    watch(call.request, { write: (message, written) => { call.write(message, () => written()) } }, { tokens: tokensOf(call), signal: leaving.signal }).catch((error: unknown) => {
+    const write = (message: Uint8Array, written: () => void) => {
+      if (call.writableEnded) written() // it ends when what waits is taken; one message more would break it off
+      else call.write(message, () => written())
+    }
+    watch(call.request, { write }, { tokens: tokensOf(call), signal: leaving.signal }).catch((error: unknown) => {
       if (leaving.signal.aborted) return // it has ended already
       if (!isDomainError(error)) log.error({ err: error, rpc: name }, 'watch failed')
       call.emit('error', statusOf(error))
@@ -67,5 +74,5 @@ const asBuffer = (bytes: Uint8Array): Buffer => Buffer.from(bytes.buffer, bytes.
 
 function deadlineOf (call: ServerUnaryCall<unknown, unknown>): number {
   const deadline = Number(call.getDeadline())
-  return Number.isFinite(deadline) ? deadline : Date.now() + deadlineMs
+  return Number.isFinite(deadline) ? Math.min(deadline, Date.now() + waitMaxMs) : Date.now() + deadlineMs
 }

@@ -2,11 +2,13 @@
 import t, { type Test } from 'tap'
 import { once } from 'node:events'
 import http, { type IncomingMessage } from 'node:http'
+import http2, { type IncomingHttpHeaders } from 'node:http2'
 import { setTimeout } from 'node:timers/promises'
 import { credentials, status, type StatusObject } from '@grpc/grpc-js'
 import { MongoClient } from 'mongodb'
 import { booksV1 } from '@bifold/proto'
 import { emptyReadModels, startApp, stores, until, type Settings } from '@bifold/test'
+import { frame, listBooks } from '@bifold/test/raw'
 
 const id = (n: number) => `019a0000-0000-7000-8000-${String(n).padStart(12, '0')}`
 const book = (n: number, more: object = {}) => ({ _id: id(n), version: 1, title: `Book ${n}`, authors: ['Jane Austen'], ...more })
@@ -98,6 +100,29 @@ t.test('when the service stops, streams are ended, and go on at another', async 
   const again = await events(t, `${staying.url}/books:watch`, { 'last-event-id': sse.id })
   await until(async () => again.events.length === 1, 'what was missed')
   t.match(again.events, [{ event: 'changed', data: { books: [{ id: id(2) }] } }])
+})
+
+t.test('when the service stops, a stream of which something waits is ended when that is taken, whatever happens meanwhile', async t => {
+  const { settings, collection } = await setting(t, [book(1)])
+  const { app } = await service(t, settings)
+  const session = http2.connect(`http://127.0.0.1:${app.getDecorator<{ port: () => number }>('grpc').port()}`)
+  t.teardown(() => session.destroy())
+  const stream = session.request({ ...listBooks, ':path': '/books.v1.BookQueryService/WatchBooks' })
+  const ended = once(stream, 'trailers') as Promise<[IncomingHttpHeaders]>
+  stream.end(frame(Buffer.alloc(0)))
+  await once(stream, 'response') // and reads no more than HTTP/2 lets through unasked
+  for (let n = 2; n < 10; n++) {
+    await collection.insertOne(book(n, { description: 'x'.repeat(50_000) })) // 400 KB: less than may wait
+    await setTimeout(100) // longer than until a change is told
+  }
+  const closing = app.close()
+  for (const n of [10, 11]) {
+    await collection.insertOne(book(n))
+    await setTimeout(100)
+  }
+  stream.resume()
+  t.match((await ended)[0], { 'grpc-status': '0' })
+  await closing
 })
 
 t.test('who does not read is ended and told, the others go on; its memory is given back', async t => {
