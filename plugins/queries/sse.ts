@@ -1,12 +1,13 @@
 /** Mounts a query that is watched as an HTTP route of Server-Sent Events, which browsers read and begin again by themselves. */
 import { Type } from 'typebox'
 import type { RouteOptions } from 'fastify'
-import { Cancelled, type AnyWatch, type Message, type Module, type News } from '@bifold/cqrs'
+import { Cancelled, isDomainError, ResumeTokenExpired, type AnyWatch, type Message, type Module, type News } from '@bifold/cqrs'
 import { responses } from '@bifold/openapi'
 import { fromQuery, tokenHeader, tokensOf } from './http.ts'
 import type { Format, Watch } from './live/index.ts'
 
 const retryMs = 1000 // a browser that was cut off comes again after
+const refusedRetryMs = 5000 // and one that cannot be served yet: MongoDB needs seconds to choose another primary, and ten thousand are 2,000 requests/s
 
 const Headers = Type.Object({
   ...tokenHeader,
@@ -44,31 +45,38 @@ export function sseRoute (name: string, module: Module, { url, summary, input, w
         ...responses(200, '', Type.Object({}), {
           400: 'The request is wrong; `errors` names each field', 410: 'What came after the resume token is not kept any more', 429: 'As many watch as one process takes', 503: 'MongoDB is away, or the read model is being built', 504: 'The read model did not show in time what a Consistency-Token names'
         }),
-        200: { description: 'Server-Sent Events: `snapshot`, `changed` and `removed`, until the client goes', content: { 'text/event-stream': { schema: Type.String() } } }
+        200: { description: 'Server-Sent Events: `snapshot`, `changed` and `removed`, until the client goes. Whoever names `text/event-stream` in `accept`, as a browser does, is told a snapshot in place of a 410, and nothing but when to come again in place of a 429, 503 or 504', content: { 'text/event-stream': { schema: Type.String() } } }
       }
     },
     validatorCompiler: () => () => true, // the watch checks the request itself, as it does for gRPC
     handler: async (request, reply) => {
+      const fields = fromQuery(request.query as Record<string, unknown>, inQuery)
       const last = request.headers['last-event-id']
-      const fields = { ...fromQuery(request.query as Record<string, unknown>, inQuery), ...typeof last === 'string' && last !== '' ? { [resumeField]: last } : {} }
+      const isEventSource = request.headers.accept?.includes('text/event-stream') === true // after any status but 200 it gives up for good
       const leaving = new AbortController()
       reply.raw.once('close', () => leaving.abort(new Cancelled()))
       const signal = AbortSignal.any([leaving.signal, ending])
-      const begin = () => {
+      const begin = (afterMs: number) => {
         reply.hijack()
         reply.raw.writeHead(200, { ...reply.getHeaders() as Record<string, string>, 'content-type': 'text/event-stream', 'cache-control': 'no-store', 'x-accel-buffering': 'no' })
-        reply.raw.write(`retry: ${retryMs}\n\n`)
+        reply.raw.write(`retry: ${afterMs}\n\n`)
       }
       const write = (message: Uint8Array, written: () => void) => {
-        if (!reply.sent) begin() // until then an error is a problem, as of any route
+        if (!reply.sent) begin(retryMs) // until then an error is a problem, as of any route
         reply.raw.write(message, () => written())
       }
+      const watchFrom = async (resumeToken: object) => await watch(requestType.fromJSON({ ...fields, ...resumeToken }), { write }, { tokens: tokensOf(request), signal })
       try {
-        return await watch(requestType.fromJSON(fields), { write }, { tokens: tokensOf(request), signal })
+        return await watchFrom(typeof last === 'string' && last !== '' ? { [resumeField]: last } : {}).catch(async error => {
+          if (!isEventSource || reply.sent || !(error instanceof ResumeTokenExpired)) throw error
+          return await watchFrom({ [resumeField]: '' }) // its snapshot says that it begins
+        })
       } catch (error) {
-        if (!reply.sent && !signal.aborted) throw error
-        if (!reply.sent) begin() // of an empty answer without its type, EventSource takes it that there is nothing to come back to
-        reply.raw.end() // and the client goes on with its last id
+        const again = isEventSource && isDomainError(error) && error.retryable
+        if (!reply.sent && !signal.aborted && !again) throw error
+        // Of an empty answer without its type, EventSource takes it that there is nothing to come back to.
+        if (!reply.sent) begin(signal.aborted ? retryMs : refusedRetryMs)
+        reply.raw.end(again ? `: ${error.code}\n\n` : undefined) // and the client goes on with its last id
       }
     }
   }

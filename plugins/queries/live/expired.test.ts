@@ -51,6 +51,10 @@ t.test('it has expired, and the client begins anew with a snapshot', async t => 
 
   const response = await fetch(`${url}/books:watch`, { headers: { 'last-event-id': resumeToken } })
   t.match({ status: response.status, body: await response.json() }, { status: 410, body: { code: 'RESUME_TOKEN_EXPIRED' } })
+  const browser = await fetch(`${url}/books:watch`, { headers: { 'last-event-id': resumeToken, accept: 'text/event-stream' } })
+  let text = ''
+  for await (const part of browser.body!.pipeThrough(new TextDecoderStream())) if (/^event: .*\ndata: .*\n\n/m.test(text += part)) break
+  t.match(text, /^event: snapshot\ndata: \{"snapshotBegins":true,.*"Emma"/m, 'a browser, which would give up, is told a snapshot')
   const rpc = new booksV1.BookQueryServiceClient(address, credentials.createInsecure())
   t.teardown(() => rpc.close())
   const [error] = await once(rpc.watchBooks(booksV1.WatchBooksRequest.fromPartial({ resumeToken })), 'error') as [ServiceError]

@@ -4,6 +4,7 @@ import { once } from 'node:events'
 import http, { type IncomingMessage } from 'node:http'
 import http2, { type IncomingHttpHeaders } from 'node:http2'
 import { setTimeout } from 'node:timers/promises'
+import { execa } from 'execa'
 import { credentials, status, type StatusObject } from '@grpc/grpc-js'
 import { MongoClient } from 'mongodb'
 import { booksV1 } from '@bifold/proto'
@@ -72,6 +73,32 @@ t.test('Server-Sent Events: a snapshot, changes, and on from the last id', async
   t.match({ status: forged.status, body: await forged.json() }, { status: 400, body: { code: 'INVALID_RESUME_TOKEN' } })
   const { paths } = await (await fetch(`${url}/docs/json`)).json() as any
   t.match(paths['/books:watch'].get.responses['200'].content, { 'text/event-stream': {} })
+})
+
+// A browser's EventSource, which Node has too; behind a flag, so in a process of its own; it ends with the snapshot, or when the source has given up.
+const browser = `
+  const source = new EventSource(process.argv[1])
+  const awake = setInterval(() => { if (source.readyState === EventSource.CLOSED) clearInterval(awake) }, 100) // while it waits, nothing else keeps the process
+  source.addEventListener('error', () => console.log(source.readyState === EventSource.CLOSED ? 'closed' : 'cut off'))
+  source.addEventListener('snapshot', ({ data }) => { console.log(data); source.close() })
+`
+
+t.test('a browser that cannot be served yet comes again by itself, others are told the status', async t => {
+  const { settings, collection } = await setting(t, [book(1)])
+  const { url } = await service(t, settings)
+  await collection.drop()
+  t.match(await (await fetch(`${url}/books:watch`)).json(), { status: 503, code: 'READ_MODEL_NOT_READY' })
+  const refused = await fetch(`${url}/books:watch`, { headers: { accept: 'text/event-stream' } })
+  t.match({ status: refused.status, type: refused.headers.get('content-type'), text: await refused.text() }, { status: 200, type: 'text/event-stream', text: 'retry: 5000\n\n: READ_MODEL_NOT_READY\n\n' })
+  const source = execa('node', ['--experimental-eventsource', '--eval', browser, `${url}/books:watch`])
+  t.teardown(() => source.kill('SIGKILL'))
+  let told = ''
+  source.stdout.on('data', text => { told += text })
+  await until(async () => told !== '', 'the first refusal')
+  await collection.insertOne(book(1))
+  await source
+  t.match(told, /^(cut off\n)+\{.*"Book 1"/)
+  t.equal((await fetch(`${url}/books:watch?colour=red`, { headers: { accept: 'text/event-stream' } })).status, 400, 'what stays wrong is final')
 })
 
 t.test('when the service stops, streams are ended, and go on at another', async t => {
@@ -237,7 +264,7 @@ t.test('who says nothing is told from where to go on, though nothing happens', a
 
 t.test('as many as a process takes, and no more; those that leave make room', async t => {
   const { settings } = await setting(t, [book(1)])
-  const { rpc, watchers } = await service(t, settings)
+  const { rpc, url, watchers } = await service(t, settings)
   const open = () => {
     const stream = rpc.watchBooks(booksV1.WatchBooksRequest.fromPartial({}))
     stream.on('error', () => {}).resume()
@@ -249,6 +276,8 @@ t.test('as many as a process takes, and no more; those that leave make room', as
   await until(async () => await watchers() === 2000, 'all to watch')
   const more = open()
   t.match(await new Promise(resolve => more.on('status', resolve)), { code: status.RESOURCE_EXHAUSTED })
+  t.match(await (await fetch(`${url}/books:watch`)).json(), { status: 429, code: 'TOO_MANY_WATCHERS' })
+  t.equal(await (await fetch(`${url}/books:watch`, { headers: { accept: 'text/event-stream' } })).text(), 'retry: 5000\n\n: TOO_MANY_WATCHERS\n\n', 'a browser comes again by itself')
   for (const stream of streams.slice(0, 100)) stream.cancel()
   await until(async () => await watchers() <= 1900, 'room')
   const another = open()
