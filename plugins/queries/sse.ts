@@ -35,6 +35,7 @@ export function sseRoute (name: string, module: Module, { url, summary, input, w
   return {
     method: 'GET',
     url: url.replace(/^(\/[^:]*[^/]):(?=\w)/, '$1::'),
+    exposeHeadRoute: false, // it would watch, and tell nothing until it is given up
     schema: {
       operationId: name,
       summary,

@@ -71,6 +71,7 @@ t.test('Server-Sent Events: a snapshot, changes, and on from the last id', async
   t.match(await (await fetch(`${url}/books:watch?colour=red`)).json(), { code: 'INVALID_INPUT', errors: [{ path: '/colour' }] })
   const forged = await fetch(`${url}/books:watch`, { headers: { 'last-event-id': 'x' } })
   t.match({ status: forged.status, body: await forged.json() }, { status: 400, body: { code: 'INVALID_RESUME_TOKEN' } })
+  t.equal((await fetch(`${url}/books:watch`, { method: 'HEAD' })).status, 404, 'it would watch, for an answer without a body')
   const { paths } = await (await fetch(`${url}/docs/json`)).json() as any
   t.match(paths['/books:watch'].get.responses['200'].content, { 'text/event-stream': {} })
 })
