@@ -59,7 +59,8 @@ export function sseRoute (name: string, module: Module, { url, summary, input, w
       const signal = AbortSignal.any([leaving.signal, ending])
       const begin = (afterMs: number) => {
         reply.hijack()
-        reply.raw.writeHead(200, { ...reply.getHeaders() as Record<string, string>, 'content-type': 'text/event-stream', 'cache-control': 'no-store', 'x-accel-buffering': 'no' })
+        // The connection ends with the stream: kept alive, one that ends while the app closes would hold that up until it times out.
+        reply.raw.writeHead(200, { ...reply.getHeaders() as Record<string, string>, 'content-type': 'text/event-stream', 'cache-control': 'no-store', connection: 'close', 'x-accel-buffering': 'no' })
         reply.raw.write(`retry: ${afterMs}\n\n`)
       }
       const write = (message: Uint8Array, written: () => void) => {

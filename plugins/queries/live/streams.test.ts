@@ -56,7 +56,7 @@ t.test('Server-Sent Events: a snapshot, changes, and on from the last id', async
   const { settings, collection } = await setting(t, [book(1), book(2)])
   const { url } = await service(t, settings)
   const first = await events(t, `${url}/books:watch?author=Jane%20Austen`)
-  t.match(first.response, { statusCode: 200, headers: { 'content-type': 'text/event-stream', 'cache-control': 'no-store', 'x-request-id': String } })
+  t.match(first.response, { statusCode: 200, headers: { 'content-type': 'text/event-stream', 'cache-control': 'no-store', connection: 'close', 'x-request-id': String } })
   await until(async () => first.id !== '', 'the snapshot')
   t.match(first.events, [{ event: 'snapshot', data: { snapshotBegins: true, books: [{ title: 'Book 1' }, { title: 'Book 2' }] } }])
   await collection.insertOne(book(3))
