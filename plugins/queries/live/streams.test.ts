@@ -182,6 +182,7 @@ t.test('who does not read is ended and told, the others go on; its memory is giv
   t.match(await error, { code: status.RESOURCE_EXHAUSTED, details: /go on with the last resume token/ })
   sse.response.resume()
   await sse.ended
+  t.match(await (await fetch(`${url}/metrics`)).text(), /^# TYPE bifold_query_watchers_too_slow_total counter\nbifold_query_watchers_too_slow_total 2$/m)
   const before = told
   await collection.insertOne(book(100))
   await until(async () => told > before, 'the quick one to go on')
