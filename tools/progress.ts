@@ -1,15 +1,19 @@
-/** Shows how far an import is: a bar on a terminal, else a line now and then. */
+/** Shows how far an import or a rebuild is: a bar on a terminal, else a line now and then. */
 import cliProgress from 'cli-progress'
 import type { Report } from './importer.ts'
 
 export interface Progress { update (report: Readonly<Report>): void, stop (): void }
 
-const figures = '{percentage}% | {lines} lines | {rate} lines/s | {left} left | {refused} refused'
 const lineEveryMs = 5000 // seldom enough for a log
 
-export function makeProgress (totalBytes: number): Progress {
+/** A bar that has not begun; `figures` are shown beside it, or alone. */
+export function makeBar (figures: string) {
   const stream = process.stdout
-  const bar = new cliProgress.SingleBar({ format: stream.isTTY ? `[{bar}] ${figures}` : figures, stream, hideCursor: true, noTTYOutput: true, notTTYSchedule: lineEveryMs })
+  return new cliProgress.SingleBar({ format: stream.isTTY ? `[{bar}] ${figures}` : figures, stream, hideCursor: true, noTTYOutput: true, notTTYSchedule: lineEveryMs })
+}
+
+export function makeProgress (totalBytes: number): Progress {
+  const bar = makeBar('{percentage}% | {lines} lines | {rate} lines/s | {left} left | {refused} refused')
   bar.start(totalBytes, 0, { lines: '0', rate: '-', left: '-', refused: '0' })
   return {
     update ({ lines, refused, doneBytes, durationMs }) {

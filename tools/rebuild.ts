@@ -1,5 +1,4 @@
 /** The command line of the rebuild: `npm run rebuild`. */
-import cliProgress from 'cli-progress'
 import { Command } from 'commander'
 import { pino } from 'pino'
 import { eventTypesOf, projectionsOf, type AnyProjection } from '@bifold/cqrs'
@@ -8,12 +7,10 @@ import { modules } from '@bifold/modules'
 import { connect as connectMongo } from '@bifold/mongo'
 import { rebuild, type Kept } from '@bifold/projections/rebuild'
 import { loadConfig, onInterrupt, reason, setting } from '@bifold/service'
-import { duration, number } from './progress.ts'
+import { duration, makeBar, number } from './progress.ts'
 
 const exit = { failed: 1, interrupted: 130 } // 128 + SIGINT, as shells have it
 const connectionsMax = 10 // a transaction for each lane and each partition
-const lineEveryMs = 5000 // seldom enough for a log
-const figures = '{percentage}% | {events} events | {rate} events/s | {left} left'
 
 const all = projectionsOf(modules)
 
@@ -58,7 +55,7 @@ async function rebuildAll (projections: readonly AnyProjection[], signal: AbortS
   const kafka = connectKafka(settings.KAFKA_BROKERS, log)
   const admin = kafka.admin({ retry: { retries: 0 } })
   const mongo = connectMongo(settings.MONGO_URL, connectionsMax)
-  const progress = makeBar()
+  const progress = makeProgress()
   try {
     await admin.connect()
     const kept = await rebuild({ url: settings.POSTGRES_URL, db: mongo.db(), admin, kafka, topic: settings.EVENTS_TOPIC, declared: eventTypesOf(modules), signal, log, ...progress }, projections)
@@ -69,10 +66,9 @@ async function rebuildAll (projections: readonly AnyProjection[], signal: AbortS
   }
 }
 
-/** A bar on a terminal, else a line now and then. */
-function makeBar () {
-  const stream = process.stdout
-  const bar = new cliProgress.SingleBar({ format: stream.isTTY ? `[{bar}] ${figures}` : figures, stream, hideCursor: true, noTTYOutput: true, notTTYSchedule: lineEveryMs })
+/** A bar while events are read, then a line for what is to be caught up with. */
+function makeProgress () {
+  const bar = makeBar('{percentage}% | {events} events | {rate} events/s | {left} left')
   let [started, begun, read, perSecond] = [false, 0, 0, 0]
   return {
     building (done: number, all: number) {
