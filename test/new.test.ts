@@ -35,4 +35,14 @@ t.test('npm run new -- module NAME', async t => {
     [['sheep'], /to be a plural: say what one of them is called, by --one/]
   ] as const) t.match(await run('npm', 'run', 'new', '--', 'module', ...names), { exitCode: 1, all: reason })
   t.notOk(existsSync(join(cwd, 'modules/sheep')), 'nothing is half done')
+
+  const changed = async () => (await run('git', 'status', '--porcelain', '--untracked-files=all')).all.split('\n').filter(line => !line.startsWith('A '))
+  await run('git', 'add', '.')
+  for (const [name, reason] of [
+    ['cases', /^Nothing was changed, since npm run generate fails with a module 'cases': Expression expected$/m], // `case` is a word of the language
+    ['members', /^Nothing was changed, since .* 'members': Two modules, or one of them twice, have the aggregate 'members'$/m]
+  ] as const) {
+    t.match(await run('npm', 'run', 'new', '--', 'module', name), { exitCode: 1, all: reason })
+    t.same(await changed(), [], 'all is as it was')
+  }
 })

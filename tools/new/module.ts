@@ -1,6 +1,13 @@
 /** Writes a small module that works, from the files in template/: `thing` and `things` become the names that were asked for. */
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
+
+/** The paths that were written, from the root. */
+export interface Written {
+  readonly paths: readonly string[]
+  /** Leaves everything as it was before, without what was generated since. */
+  undo (): void
+}
 
 /** How a domain is called: `reviews`, and `review` for one of them. */
 export interface Names { readonly many: string, readonly one: string }
@@ -26,14 +33,14 @@ export function namesOf (many: string, one = many.replace(/s$/, '')): Names {
  * Writes modules/<many>/ and proto/<many>/v1/, and the lines that list them.
  *
  * @param root the repository's
- * @returns the paths that were written, from the root
  * @throws if there is such a module; then nothing is written
  */
-export function writeModule (root: string, names: Names): string[] {
+export function writeModule (root: string, names: Names): Written {
   const { many, one } = names
   const into = (name: string) => named(names, name.endsWith('.proto') ? join('proto', 'things', 'v1', name) : join('modules', 'things', name))
   const files = readdirSync(template).map((file): [string, string] => [into(basename(file, '.tmpl')), named(names, readFileSync(join(template, file), 'utf8'))])
-  for (const folder of [join('modules', many), join('proto', many)]) {
+  const folders = ['modules', 'proto', 'proto/gen'].map(folder => join(folder, many))
+  for (const folder of folders) {
     if (existsSync(join(root, folder))) throw new Error(`${folder} is there already`)
   }
   const lists = [
@@ -44,11 +51,21 @@ export function writeModule (root: string, names: Names): string[] {
     listed(root, 'proto/index.ts', [[/(?:^export \* as .*\n)+/m, exports => `${exports}export * as ${many}V1 from './gen/${many}/v1/${many}.ts'\n`]]),
     listed(root, 'docs/errors.md', [[/(?:^\| `.*\n)+/m, rows => `${rows}${errorRows(many, one)}`]])
   ]
-  for (const [path, text] of [...files, ...lists]) {
-    mkdirSync(dirname(join(root, path)), { recursive: true })
-    writeFileSync(join(root, path), text)
+  const before = lists.map(([path]): [string, string] => [path, readFileSync(join(root, path), 'utf8')])
+  const write = (texts: readonly [string, string][]) => {
+    for (const [path, text] of texts) {
+      mkdirSync(dirname(join(root, path)), { recursive: true })
+      writeFileSync(join(root, path), text)
+    }
   }
-  return [...files, ...lists].map(([path]) => path)
+  write([...files, ...lists])
+  return {
+    paths: [...files, ...lists].map(([path]) => path),
+    undo () {
+      for (const folder of folders) rmSync(join(root, folder), { recursive: true, force: true })
+      write(before)
+    }
+  }
 }
 
 const capital = (name: string) => name[0]!.toUpperCase() + name.slice(1)
