@@ -186,7 +186,7 @@ export interface WatchBooksResponse {
   books: Book[];
   /** Books that are withdrawn, or not of the filter any more; perhaps also some that were never told. */
   removedIds: string[];
-  /** From here it goes on after a disconnect, at any query service. Empty before a snapshot is whole. */
+  /** From here it goes on after a disconnect, at any query service. Empty before a snapshot is whole, and in a message that says nothing but that the stream is alive. */
   resumeToken: string;
 }
 
