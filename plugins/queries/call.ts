@@ -5,6 +5,12 @@ import { isOutage, isTimeUp } from '@bifold/mongo'
 /** How long a caller waits who sets no deadline: longer than any healthy answer takes. */
 export const deadlineMs = 5000
 
+/**
+ * Listeners to the end of one call, of which Node takes more than 10 for a leak. A search that halves a page of 100 until it fits
+ * reads twice for each of 7 sizes, and each read may wait for a token too: 28, and room for those that are not ours.
+ */
+export const listenersMax = 40
+
 export interface Call {
   /** Until when it waits, in milliseconds since 1970. */
   readonly deadline: number

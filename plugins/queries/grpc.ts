@@ -4,7 +4,7 @@ import type { FastifyBaseLogger } from 'fastify'
 import { BadRequest, Cancelled, isDomainError, type Service } from '@bifold/cqrs'
 import { streamLimits } from '@bifold/grpc'
 import type { Answer } from './answer.ts'
-import { deadlineMs } from './call.ts'
+import { deadlineMs, listenersMax } from './call.ts'
 import type { Format, Watch } from './live/index.ts'
 import { statusOf } from './status.ts'
 
@@ -27,7 +27,7 @@ export function serviceDefinition ({ fullName, methods }: Service): ServiceDefin
 export function unary (answers: Readonly<Record<string, Answer>>, log: FastifyBaseLogger): Record<string, handleUnaryCall<unknown, unknown>> {
   return Object.fromEntries(Object.entries(answers).map(([name, answer]) => [name, (call: ServerUnaryCall<unknown, unknown>, reply: sendUnaryData<unknown>) => {
     if (call.request instanceof Unreadable) return reply(statusOf(new BadRequest('The message is not one of this RPC')))
-    answer(call.request, { deadline: deadlineOf(call), tokens: tokensOf(call), connection: () => call.getPeer(), gone: () => call.cancelled, onEnd: listener => call.on('cancelled', listener) }).then(
+    answer(call.request, { deadline: deadlineOf(call), tokens: tokensOf(call), connection: () => call.getPeer(), gone: () => call.cancelled, onEnd: listener => call.setMaxListeners(listenersMax).on('cancelled', listener) }).then(
       response => reply(null, response),
       (error: unknown) => {
         if (!isDomainError(error)) log.error({ err: error, rpc: name }, 'query failed')

@@ -4,7 +4,7 @@ import type { FastifyReply, FastifyRequest, RouteOptions } from 'fastify'
 import { camelCase, invalidInput, type Module } from '@bifold/cqrs'
 import { responses } from '@bifold/openapi'
 import type { Answer } from './answer.ts'
-import { deadlineMs, type Call } from './call.ts'
+import { deadlineMs, listenersMax, type Call } from './call.ts'
 
 export const tokenHeader = {
   'consistency-token': Type.Optional(Type.String({ description: 'From the answer to a command: the read waits until it shows that command. Several are separated by commas' }))
@@ -64,6 +64,6 @@ function presence ({ raw }: FastifyRequest, reply: FastifyReply): Pick<Call, 'co
     connection: () => raw.socket,
     gone: () => raw.socket.destroyed || reply.raw.writableEnded,
     // Of the response, not of the socket: that one lives on, and would collect a listener for each request.
-    onEnd: listener => { reply.raw.once('close', listener) }
+    onEnd: listener => { reply.raw.setMaxListeners(listenersMax).once('close', listener) }
   }
 }

@@ -33,9 +33,10 @@ async function service (t: Test, sizes: readonly number[]) {
   const patient = () => [new Metadata(), { deadline: Date.now() + 60_000 }] as const // so much at once takes its time on a busy machine
   const list = async (request: Partial<booksV1.ListBooksRequest>) => await call<booksV1.ListBooksRequest, booksV1.ListBooksResponse>((request, told) => rpc.listBooks(request, ...patient(), told), booksV1.ListBooksRequest.fromPartial(request))
   const batch = async (ids: string[]) => await call<booksV1.BatchGetBooksRequest, booksV1.BatchGetBooksResponse>((request, told) => rpc.batchGetBooks(request, ...patient(), told), { ids })
+  const search = async (request: Partial<booksV1.SearchBooksRequest>) => await call<booksV1.SearchBooksRequest, booksV1.SearchBooksResponse>((request, told) => rpc.searchBooks(request, ...patient(), told), booksV1.SearchBooksRequest.fromPartial(request))
   const one = async (id: string) => await call<booksV1.GetBookRequest, booksV1.Book>((request, told) => rpc.getBook(request, ...patient(), told), { id })
   const weights = new Map(books.map(book => [book._id, BSON.calculateObjectSize(book)]))
-  return { books, address, get, list, batch, one, weigh: (ids: readonly string[]) => ids.reduce((sum, id) => sum + weights.get(id)!, 0) }
+  return { books, address, get, list, batch, search, one, weigh: (ids: readonly string[]) => ids.reduce((sum, id) => sum + weights.get(id)!, 0) }
 }
 
 const tooLarge = { code: status.RESOURCE_EXHAUSTED, details: 'What is asked for is more than one answer may have: ask for fewer ids' }
@@ -67,7 +68,11 @@ t.test('pages of books of very different sizes: together they are the whole list
 })
 
 t.test('hits that are large: their pages end early, and together they are all', async t => {
-  const { books, get } = await service(t, [...Array(60).fill(80_000), ...Array(60).fill(100), 4_000_000])
+  const { books, get, search } = await service(t, [4_000_000, ...Array(60).fill(80_000), ...Array(60).fill(100)])
+  const warnings: string[] = []
+  const warned = ({ message }: Error) => { warnings.push(message) }
+  process.on('warning', warned)
+  t.teardown(() => process.off('warning', warned))
   const [sizes, found]: [number[], string[]] = [[], []]
   let token = ''
   do {
@@ -78,7 +83,10 @@ t.test('hits that are large: their pages end early, and together they are all', 
     token = body.nextPageToken ?? ''
   } while (token !== '')
   t.same(found.sort(), books.map(({ _id }) => _id))
-  t.ok(sizes[0]! > 1 && sizes[0]! < 100, sizes.join())
+  t.equal(sizes[0], 1, 'one that is larger than an answer may be is a page of its own')
+  t.ok(sizes[1]! > 1 && sizes[1]! < 100, sizes.join())
+  t.same((await search({ query: 'austen', pageSize: 100 })).books.map(({ id }) => id), [id(0)])
+  t.same(warnings.filter(message => message.includes('memory leak')), [], 'many reads for one call are no leak')
 })
 
 t.test('a book that is larger than an answer may be is a page of its own', async t => {
