@@ -44,7 +44,7 @@ export const bugs: Readonly<Record<string, Bug>> = {
   },
   'resume-from-now': {
     file: 'plugins/queries/live/watcher.ts',
-    right: 'await catchUp(watcher, turn, mark)',
+    right: 'await catchUp(watcher, turn, follower, mark)',
     wrong: '{ after: hub.feed.position }'
   },
   'answer-before-commit': {
